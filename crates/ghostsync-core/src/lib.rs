@@ -1,1 +1,36 @@
-//! x
+//! Keeps a directory in an object store as guarded, content-addressed snapshots, and brings it back.
+//!
+//! ```text
+//! backup:   walk -> compare -> guard -> read+chunk -> block+pack -> upload -> guard again -> pages -> commit
+//! restore:  head -> plan -> fetch -> verify -> write -> make durable -> receipt
+//! ```
+
+// Floor 1: kinds of failure, names of things, time, progress.
+pub mod clock;
+pub mod error;
+pub mod id;
+pub mod observer;
+// Floor 2: the words of the domain as data.
+pub mod entry;
+pub mod problem;
+pub mod receipt;
+pub mod tree_path;
+// Floor 3: the store, bytes, and the directory.
+pub mod format;
+pub mod source;
+pub mod store;
+// Floor 4: packs, history, trees.
+pub mod history;
+mod pack;
+pub mod tree;
+// Floor 5: the repository, and what may be published.
+pub mod guard;
+pub mod repository;
+// Floor 6: the stories.
+pub mod backup;
+pub mod maintain;
+pub mod restore;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use error::{Error, ErrorKind, Result};

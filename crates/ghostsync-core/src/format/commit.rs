@@ -1,0 +1,359 @@
+//! A commit: the small numbered object that makes a change visible, and holds the whole state.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{FormatError, frame};
+use crate::id::{CommitHash, FrameHash, PackName, PageId, SessionId, SnapshotId};
+
+/// The most bytes that a commit may have before compression.
+pub const MAX_COMMIT_BYTES: u64 = 256 << 20;
+
+/// What `log/<seq>` holds: a commit, or the stub that is left of an emptied one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogEntry {
+    /// A whole commit.
+    Commit(Box<Commit>),
+    /// What is left of an old commit.
+    Emptied(EmptiedCommit),
+}
+
+/// The whole state of a repository after one change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The number of this commit, from 1.
+    pub seq: u64,
+    /// The hash of the stored bytes of the commit before it; of `config.json` for the first.
+    pub prev: CommitHash,
+    /// The session that made it.
+    pub session: SessionId,
+    /// Who made it.
+    pub writer: Writer,
+    /// When; information only.
+    pub time: Timestamp,
+    /// What it did, for the audit trail.
+    pub op: Value,
+    /// Every branch.
+    pub branches: BTreeMap<String, Branch>,
+    /// Every retained snapshot.
+    pub snapshots: Vec<Snapshot>,
+    /// No session that began below this number may commit.
+    pub session_floor: u64,
+    /// Packs that writers should move out of.
+    pub draining: Vec<PackName>,
+    /// Fields of later versions, kept as they are.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Who made a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// The machine or pod, for people.
+    pub name: String,
+    /// The owner on whose behalf a branch is held; null for a plain writer.
+    pub owner: Option<String>,
+    /// Program and version.
+    pub version: String,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A named line of snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Its newest snapshot; null while it has none.
+    pub head: Option<SnapshotId>,
+    /// The number of the commit that last moved it in another way than by a backup.
+    pub epoch: u64,
+    /// The writer that it belongs to now.
+    pub holder: Option<Holder>,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The writer that a branch belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its name.
+    pub owner: String,
+    /// The session that claimed.
+    pub session: SessionId,
+    /// Whether it gave the branch back.
+    pub released: bool,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// One committed state of a directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Derived from the other fields but `tags` and `hold`: see [`Snapshot::derive_id`].
+    pub id: SnapshotId,
+    /// The session that made it.
+    pub session: SessionId,
+    /// The branch that it is on.
+    pub branch: String,
+    /// The branch that a fork or a quarantined snapshot was meant for.
+    pub onto: Option<String>,
+    /// The snapshot that it was compared with.
+    pub parent: Option<SnapshotId>,
+    /// When its backup began; information only.
+    pub time: Timestamp,
+    /// The directory it came from, for people: lossy text.
+    pub source: String,
+    /// The exclude rules in force, so that a change of them is seen.
+    pub excludes: Vec<String>,
+    /// Its tree; the only way to its entries.
+    pub tree: TreeRef,
+    /// Entries, without the root and sockets.
+    pub entries: u64,
+    /// Bytes of all files' contents, holes included, every hard link counted.
+    pub bytes: u64,
+    /// What differs from the parent.
+    pub changes: Changes,
+    /// Whether every entry could be read.
+    pub complete: bool,
+    /// Marks set by people.
+    pub tags: BTreeMap<String, String>,
+    /// Why it must not be forgotten.
+    pub hold: Option<String>,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What a snapshot changed against its parent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Entries that the parent lacks, directories included.
+    pub added: u64,
+    /// Files whose content differs.
+    pub changed: u64,
+    /// Files, links and special files that are gone, changed kind or became empty.
+    pub removed: u64,
+    /// Files whose content is found under a new path.
+    pub moved: u64,
+}
+
+/// Where a tree's root page lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeRef {
+    /// The id of the root page: equal trees have equal ids, in any repository.
+    pub page: PageId,
+    /// Its level; 0 if the tree is one page.
+    pub level: u8,
+    /// The pack that holds it.
+    pub pack: PackName,
+    /// Where its frame begins in the pack, in bytes.
+    pub offset: u64,
+    /// The frame's length in bytes.
+    pub length: u32,
+    /// The hash of the frame.
+    pub frame: FrameHash,
+    /// The length of that pack in bytes, so that a small one is read in a single get.
+    pub pack_length: u64,
+    /// Fields of later versions.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What is left of a commit that was emptied: its number and hash stay taken for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmptiedCommit {
+    /// Its number.
+    pub seq: u64,
+    /// The hash of the commit before it.
+    pub prev: CommitHash,
+    /// The session that had made it.
+    pub session: SessionId,
+    /// The hash of the bytes that were here.
+    pub hash: CommitHash,
+    /// Always true.
+    pub emptied: bool,
+}
+
+impl Commit {
+    /// The empty state that the first commit is built on; it has no object.
+    #[must_use]
+    pub fn empty(config: CommitHash) -> Self {
+        Self {
+            seq: 0,
+            prev: config,
+            session: SessionId::from_bytes([0; 16]),
+            writer: Writer { name: String::new(), owner: None, version: String::new(), extra: Map::new() },
+            time: Timestamp::UNIX_EPOCH,
+            op: Value::Null,
+            branches: BTreeMap::new(),
+            snapshots: Vec::new(),
+            session_floor: 0,
+            draining: Vec::new(),
+            extra: Map::new(),
+        }
+    }
+
+    /// Encodes it: canonical JSON in one zstd frame.
+    ///
+    /// # Errors
+    /// [`FormatError::TooLarge`] if the state has outgrown a commit.
+    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        encode_log_entry(self)
+    }
+
+    /// Finds a retained snapshot.
+    #[must_use]
+    pub fn snapshot(&self, id: SnapshotId) -> Option<&Snapshot> {
+        self.snapshots.iter().find(|snapshot| snapshot.id == id)
+    }
+
+    /// The newest snapshot of a branch.
+    #[must_use]
+    pub fn head(&self, branch: &str) -> Option<&Snapshot> {
+        self.snapshot(self.branches.get(branch)?.head?)
+    }
+}
+
+impl EmptiedCommit {
+    /// Encodes it like a commit.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        encode_log_entry(self)
+    }
+}
+
+impl Snapshot {
+    /// Derives the id from the record without `id`, `tags` and `hold`.
+    ///
+    /// # Errors
+    /// Never in practice: every value has a JSON form.
+    pub fn derive_id(&self) -> Result<SnapshotId, FormatError> {
+        let json = |source| FormatError::Json { what: "snapshot", source };
+        let mut record = serde_json::to_value(self).map_err(json)?;
+        if let Value::Object(fields) = &mut record {
+            fields.retain(|name, _| !matches!(name.as_str(), "id" | "tags" | "hold"));
+        }
+        Ok(SnapshotId::of(&serde_json::to_vec(&record).map_err(json)?))
+    }
+}
+
+fn encode_log_entry<T: Serialize>(entry: &T) -> Result<Vec<u8>, FormatError> {
+    let what = "commit";
+    let json = super::canonical_json(entry).map_err(|source| FormatError::Json { what, source })?;
+    if json.len() as u64 > MAX_COMMIT_BYTES {
+        return Err(FormatError::TooLarge { what, limit: MAX_COMMIT_BYTES });
+    }
+    frame::compress(what, &json)
+}
+
+/// Decodes an object under `log/`.
+///
+/// # Errors
+/// What is wrong with the bytes; among the rules: branches name retained snapshots, snapshot ids are
+/// derived from their records and unique, and branch names are valid.
+pub fn decode_log_entry(stored: &[u8]) -> Result<LogEntry, FormatError> {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(default)]
+        emptied: bool,
+    }
+    let what = "commit";
+    let json = frame::decompress(what, stored, MAX_COMMIT_BYTES)?;
+    let wrong = |source| FormatError::Json { what, source };
+    let kind: Kind = serde_json::from_slice(&json).map_err(wrong)?;
+    if kind.emptied {
+        return Ok(LogEntry::Emptied(serde_json::from_slice(&json).map_err(wrong)?));
+    }
+    let commit: Commit = serde_json::from_slice(&json).map_err(wrong)?;
+    check(&commit)?;
+    Ok(LogEntry::Commit(Box::new(commit)))
+}
+
+fn check(commit: &Commit) -> Result<(), FormatError> {
+    let broken = |rule: String| Err(FormatError::rule("commit", rule));
+    let mut ids = std::collections::HashSet::new();
+    for snapshot in &commit.snapshots {
+        if snapshot.derive_id()? != snapshot.id {
+            return broken(format!("snapshot {} does not match its record", snapshot.id));
+        }
+        if !ids.insert(snapshot.id) {
+            return broken(format!("snapshot {} is there twice", snapshot.id));
+        }
+    }
+    for (name, branch) in &commit.branches {
+        check_branch_name(name)?;
+        if branch.head.is_some_and(|head| !ids.contains(&head)) {
+            return broken(format!("the head of branch {name} is not a retained snapshot"));
+        }
+        if branch.epoch > commit.seq {
+            return broken(format!("the epoch of branch {name} is above the number of its commit"));
+        }
+    }
+    if commit.session_floor > commit.seq {
+        return broken("the session floor is above the number of its commit".into());
+    }
+    Ok(())
+}
+
+/// Checks the name of a branch: parts of `[a-z0-9._-]` joined by slashes, 200 bytes in all.
+///
+/// # Errors
+/// [`FormatError::Rule`] if it is not one.
+pub fn check_branch_name(name: &str) -> Result<(), FormatError> {
+    let part = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+    };
+    if name.len() <= 200 && name.split('/').all(part) {
+        Ok(())
+    } else {
+        Err(FormatError::rule(
+            "branch name",
+            format!("{name:?} is not made of parts of a-z, 0-9, '.', '_', '-' joined by '/', 200 bytes in all"),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_are_kept() {
+        let mut commit = Commit::empty(CommitHash::of(b"config"));
+        commit.seq = 1;
+        commit.extra.insert("later".into(), Value::from(5));
+        let stored = commit.encode().expect("encodes");
+        assert_eq!(decode_log_entry(&stored).expect("decodes"), LogEntry::Commit(Box::new(commit)));
+    }
+
+    #[test]
+    fn a_stub_is_told_from_a_commit() {
+        let stub = EmptiedCommit {
+            seq: 3,
+            prev: CommitHash::of(b"2"),
+            session: SessionId::from_bytes([1; 16]),
+            hash: CommitHash::of(b"3"),
+            emptied: true,
+        };
+        let stored = stub.encode().expect("encodes");
+        assert_eq!(decode_log_entry(&stored).expect("decodes"), LogEntry::Emptied(stub));
+    }
+
+    #[test]
+    fn branch_names() {
+        for name in ["main", "fork/main/pod-1", "a.b_c/1"] {
+            assert!(check_branch_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "/", "a/", "A", "a b", "..", "a/../b", "ä"] {
+            assert!(check_branch_name(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Packs: a sequence of zstd frames and, last, one skippable frame with the table of contents.
+//!
+//! The table's payload is one zstd frame of JSON, then its length and a magic number in 8 bytes, so that
+//! the table can be found from the end. Nothing that reads a snapshot needs it: it is for repair.
+
+use serde::{Deserialize, Serialize};
+
+use super::{FormatError, frame};
+use crate::id::{ChunkId, PageId};
+
+/// The most bytes of content in one block.
+pub const MAX_BLOCK_BYTES: u64 = 16 << 20;
+
+/// The most bytes that a block's frame may have: its content, and what zstd adds when nothing compresses.
+pub const MAX_BLOCK_FRAME_BYTES: u64 = MAX_BLOCK_BYTES + (MAX_BLOCK_BYTES >> 7) + 1024;
+
+/// The most bytes that a pack may have.
+pub const MAX_PACK_BYTES: u64 = 1 << 30;
+
+/// The most bytes of a table of contents before compression.
+pub const MAX_TABLE_BYTES: u64 = 256 << 20;
+
+const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
+const FOOTER_MAGIC: [u8; 4] = *b"GSt1";
+/// The bytes at the end of a pack that say how long the table is.
+pub const FOOTER_BYTES: usize = 8;
+
+/// What a pack holds, frame by frame, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableOfContents {
+    /// The frames of a data pack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<BlockRecord>,
+    /// The frames of a meta pack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<PageRecord>,
+}
+
+/// One block of a data pack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockRecord {
+    /// Where its frame begins, in bytes.
+    pub offset: u64,
+    /// The frame's length in bytes.
+    pub length: u32,
+    /// Its chunks, back to back from the block's begin.
+    pub chunks: Vec<(ChunkId, u32)>,
+}
+
+/// One page of a meta pack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRecord {
+    /// Where its frame begins, in bytes.
+    pub offset: u64,
+    /// The frame's length in bytes.
+    pub length: u32,
+    /// Its id.
+    pub page: PageId,
+}
+
+impl TableOfContents {
+    /// Encodes the skippable frame that ends a pack.
+    ///
+    /// # Errors
+    /// [`FormatError::TooLarge`] if the table is over its limit.
+    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        let what = "table of contents";
+        let json = serde_json::to_vec(self).map_err(|source| FormatError::Json { what, source })?;
+        let payload = frame::compress(what, &json)?;
+        let too_large = FormatError::TooLarge { what, limit: MAX_TABLE_BYTES };
+        let Ok(payload_bytes) = u32::try_from(payload.len() + FOOTER_BYTES) else { return Err(too_large) };
+        let mut bytes = Vec::with_capacity(payload.len() + 16);
+        bytes.extend_from_slice(&SKIPPABLE_MAGIC.to_le_bytes());
+        bytes.extend_from_slice(&payload_bytes.to_le_bytes());
+        bytes.extend_from_slice(&payload);
+        // Counts the whole skippable frame, its 8-byte header and this footer included.
+        bytes.extend_from_slice(&(payload_bytes + 8).to_le_bytes());
+        bytes.extend_from_slice(&FOOTER_MAGIC);
+        Ok(bytes)
+    }
+
+    /// Reads from a pack's last [`FOOTER_BYTES`] how many bytes at the end of the pack are the table.
+    ///
+    /// # Errors
+    /// [`FormatError::Rule`] if these are not the last bytes of a pack.
+    pub fn length_from_footer(footer: &[u8]) -> Result<u64, FormatError> {
+        match footer {
+            [a, b, c, d, magic @ ..] if *magic == FOOTER_MAGIC => Ok(u64::from(u32::from_le_bytes([*a, *b, *c, *d]))),
+            _ => Err(FormatError::rule("table of contents", "the pack does not end with one")),
+        }
+    }
+
+    /// Decodes the table from a whole pack, or from any tail of it that holds the table.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn decode(tail: &[u8]) -> Result<Self, FormatError> {
+        let what = "table of contents";
+        let cut = || FormatError::rule(what, "cut short");
+        let footer = tail.len().checked_sub(FOOTER_BYTES).ok_or_else(cut)?;
+        let length = Self::length_from_footer(&tail[footer..])?;
+        let begin = usize::try_from(length).ok().and_then(|length| tail.len().checked_sub(length)).ok_or_else(cut)?;
+        if begin + 8 > footer {
+            return Err(cut());
+        }
+        if tail[begin..begin + 4] != SKIPPABLE_MAGIC.to_le_bytes() {
+            return Err(FormatError::rule(what, "not in a skippable frame"));
+        }
+        let json = frame::decompress(what, &tail[begin + 8..footer], MAX_TABLE_BYTES)?;
+        serde_json::from_slice(&json).map_err(|source| FormatError::Json { what, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_a_plain_sequence_of_frames_with_the_table_last() {
+        let block = frame::compress("block", b"content").expect("compresses");
+        let table = TableOfContents {
+            blocks: vec![BlockRecord {
+                offset: 0,
+                length: u32::try_from(block.len()).expect("small"),
+                chunks: vec![(ChunkId::of(b"content"), 7)],
+            }],
+            pages: Vec::new(),
+        };
+        let pack = [block, table.encode().expect("encodes")].concat();
+        assert_eq!(zstd::stream::decode_all(&pack[..]).expect("zstd reads it"), b"content");
+        assert_eq!(TableOfContents::decode(&pack).expect("decodes"), table);
+        let length = TableOfContents::length_from_footer(&pack[pack.len() - FOOTER_BYTES..]).expect("a footer");
+        let tail = pack.len() - usize::try_from(length).expect("small");
+        assert_eq!(TableOfContents::decode(&pack[tail..]).expect("decodes"), table);
+        for end in 0..pack.len() {
+            assert!(TableOfContents::decode(&pack[..end]).is_err());
+        }
+    }
+}

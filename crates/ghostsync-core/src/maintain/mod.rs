@@ -1,0 +1,4 @@
+//! Looking after a repository.
+
+mod check;
+pub use check::{CheckOptions, CheckReport, Damage, ReadData, check};

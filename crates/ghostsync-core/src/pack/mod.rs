@@ -1,0 +1,1 @@
+//! Blocks into packs and up; ranges down, verified.

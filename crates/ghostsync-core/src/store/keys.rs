@@ -1,0 +1,53 @@
+//! Every object key of a repository, in one place. Keys use `[a-z0-9/._-]` alone.
+
+use object_store::path::Path as Key;
+
+use crate::id::{PackName, SessionId};
+
+/// The configuration, written once.
+#[must_use]
+pub fn config() -> Key {
+    Key::from("config.json")
+}
+
+/// The hint at the newest commit.
+#[must_use]
+pub fn head() -> Key {
+    Key::from("head.json")
+}
+
+/// The folder of all commits.
+#[must_use]
+pub fn log() -> Key {
+    Key::from("log")
+}
+
+/// The commit with a number.
+#[must_use]
+pub fn commit(seq: u64) -> Key {
+    Key::from(format!("log/{seq:020}.json.zst"))
+}
+
+/// The folder of all packs.
+#[must_use]
+pub fn packs() -> Key {
+    Key::from("packs")
+}
+
+/// A pack of file content.
+#[must_use]
+pub fn data_pack(pack: PackName) -> Key {
+    Key::from(format!("packs/{pack}.data"))
+}
+
+/// A pack of pages.
+#[must_use]
+pub fn meta_pack(pack: PackName) -> Key {
+    Key::from(format!("packs/{pack}.meta"))
+}
+
+/// A key of the probe.
+#[must_use]
+pub fn probe(session: SessionId, name: &str) -> Key {
+    Key::from(format!("probe/{session}/{name}"))
+}
