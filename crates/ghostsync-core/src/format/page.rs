@@ -645,8 +645,9 @@ fn tree_path(text: Option<String>, base64: Option<String>) -> Result<TreePath, F
 fn check_holes(holes: &[Hole], size: u64) -> Option<u64> {
     let mut end = 0;
     let mut sum = 0;
-    for hole in holes {
-        if hole.length == 0 || hole.offset < end {
+    for (number, hole) in holes.iter().enumerate() {
+        // Two that touch would be one, and one content would have two lines.
+        if hole.length == 0 || hole.offset < end || (number > 0 && hole.offset == end) {
             return None;
         }
         end = hole.offset.checked_add(hole.length).filter(|end| *end <= size)?;
@@ -707,6 +708,7 @@ pub fn decode_unverified(stored: &[u8]) -> Result<(Page, PageId, u8), FormatErro
         Page::Children(children) if !children.is_sorted_by(|a, b| a.last < b.last) => {
             return Err(broken("its children are not in order"));
         }
+        Page::Entries(entries) if entries.is_empty() => return Err(broken("no entries")),
         Page::Children(children) if children.is_empty() => return Err(broken("no children")),
         Page::ListChildren(children) if children.is_empty() => return Err(broken("no children")),
         Page::Chunks(chunks) if chunks.is_empty() => return Err(broken("an empty list of chunks")),
