@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn a_claimed_window_is_not_allocated_unchecked() {
         // Magic; no content size, no single segment; window descriptor; one last raw block of 1 byte.
-        let frame = |window_log: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, 9, 0, 0][..], b"x"].concat();
+        let frame =
+            |window_log: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, 9, 0, 0][..], b"x"].concat();
         assert_eq!(decompress("test", &frame(23), 1).expect("decompresses"), b"x");
         assert!(matches!(decompress("test", &frame(24), 1), Err(FormatError::Frame { .. })));
     }

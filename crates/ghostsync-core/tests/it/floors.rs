@@ -130,7 +130,8 @@ fn modules_use_only_their_own_floor_or_lower_ones() {
         let code = code(&fs::read_to_string(&file).expect("a source"));
         let is_root_of_module = relative.iter().count() == 1 || relative.ends_with("mod.rs");
         if is_root_of_module && relative.iter().count() <= 2 {
-            let sideways = code.lines().find(|line| line.starts_with("use super::") || line.starts_with("pub use super::"));
+            let sideways =
+                code.lines().find(|line| line.starts_with("use super::") || line.starts_with("pub use super::"));
             assert_eq!(sideways, None, "{module} says `super::` where `crate::` is meant");
         }
         seen += uses(&code).len();
@@ -145,7 +146,8 @@ fn modules_use_only_their_own_floor_or_lower_ones() {
 
 #[test]
 fn a_use_against_the_flow_is_seen() {
-    let floors = floors("// Floor 1: x\npub mod error;\n// Floor 6: y\npub mod backup;\nmod restore;\npub mod testing;\n");
+    let floors =
+        floors("// Floor 1: x\npub mod error;\n// Floor 6: y\npub mod backup;\nmod restore;\npub mod testing;\n");
     let seen = |module: &str, text: &str| !offences(&floors, module, &code(text)).is_empty();
     assert!(seen("error", "use crate::backup::backup;"));
     assert!(seen("error", "fn f() -> crate::backup::X {}"));

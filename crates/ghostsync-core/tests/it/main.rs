@@ -1,3 +1,5 @@
 //! Tests of the library through its public face, one module for each theme.
 
 mod floors;
+mod golden;
+mod small_writer;
