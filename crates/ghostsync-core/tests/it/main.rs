@@ -2,4 +2,5 @@
 
 mod floors;
 mod golden;
+mod limits;
 mod small_writer;
