@@ -8,7 +8,7 @@ use ghostsync_core::format::frame;
 use ghostsync_core::format::pack::{BlockRecord, MAX_BLOCK_BYTES, PageRecord, TableOfContents};
 use ghostsync_core::format::page::{
     Child, ChunkPlacement, EncodedPage, ListChild, PageBuilder, PagePlacement, PageRef, Placed, Placement,
-    ends_list_page, ends_tree_page, entry_line,
+    child_line_bytes, ends_list_page, ends_tree_page, entry_line,
 };
 use ghostsync_core::id::{ChunkId, ContentHash, FrameHash, PackName};
 use ghostsync_core::tree_path::TreePath;
@@ -111,8 +111,9 @@ impl PackWriter {
         for (number, child) in below.iter().enumerate() {
             builder.push_child(child).expect("encodes");
             (entries, bytes) = (entries + child.entries, bytes + child.bytes);
-            let full = |next| builder.is_full_for_child(next).expect("encodes");
-            if below.get(number + 1).is_none_or(full) || ends_tree_page(level, &child.last) {
+            let full = |next| builder.is_full_for(child_line_bytes(next).expect("encodes"));
+            let cut = builder.count() >= 2 && ends_tree_page(level, &child.last);
+            if below.get(number + 1).is_none_or(full) || cut {
                 let done = std::mem::replace(&mut builder, PageBuilder::tree(level));
                 let page = self.push_page(level, done.encode().expect("encodes"));
                 children.push(Child { last: child.last.clone(), page, entries, bytes });
@@ -154,7 +155,8 @@ impl PackWriter {
         for (number, child) in below.iter().enumerate() {
             builder.push_list_child(child).expect("encodes");
             (chunks, bytes) = (chunks + child.chunks, bytes + child.bytes);
-            if number + 1 == below.len() || builder.is_full_for(0) || ends_list_page(level, child.last) {
+            let cut = builder.count() >= 2 && ends_list_page(level, child.last);
+            if number + 1 == below.len() || builder.is_full_for(0) || cut {
                 let done = std::mem::replace(&mut builder, PageBuilder::list(level));
                 let page = self.push_page(level, done.encode().expect("encodes"));
                 children.push(ListChild { last: child.last, page, chunks, bytes });
