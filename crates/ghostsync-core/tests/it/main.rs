@@ -1,6 +1,8 @@
 //! Tests of the library through its public face, one module for each theme.
 
+mod decoders;
 mod floors;
 mod golden;
 mod limits;
+mod recover_by_hand;
 mod small_writer;
