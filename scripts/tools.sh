@@ -35,6 +35,7 @@ b3sum             debian  apt:b3sum              optional
 attr              debian  apt:attr               optional
 acl               debian  apt:acl                optional
 curl              debian  apt:curl               optional
+shellcheck        debian  apt:shellcheck         optional
 TABLE
 }
 

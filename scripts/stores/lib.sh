@@ -110,16 +110,16 @@ group_lives() { # PID START-TIME
 stop() {
   local pid start left i signal=TERM
   [ -f "$DIR/$MARK" ] || return 0
-  for i in {1..120}; do
+  for i in {1..100}; do
     left=
     while read -r pid start _; do
       group_lives "$pid" "$start" || continue
       left=1
-      # Asked once; after six seconds no longer asked.
-      if [ "$i" = 1 ] || [ "$i" = 60 ]; then kill -"$signal" -- "-$pid" 2>/dev/null || true; fi
+      # Asked once, and after two seconds no longer asked: nothing in DIR is worth a longer wait.
+      if [ "$i" = 1 ] || [ "$i" = 20 ]; then kill -"$signal" -- "-$pid" 2>/dev/null || true; fi
     done < <(tac "$DIR/$MARK")
     [ -n "$left" ] || break
-    [ "$i" -lt 59 ] || signal=KILL
+    [ "$i" -lt 19 ] || signal=KILL
     sleep 0.1
   done
   [ -z "$left" ] || { complain "could not end everything in $DIR"; return 1; }
