@@ -42,7 +42,7 @@ CONFIG
   setup garage key import --yes -n test "$ACCESS_KEY" "$SECRET_KEY"
   setup garage bucket create "$BUCKET"
   setup garage bucket allow --read --write --owner --key "$ACCESS_KEY" "$BUCKET"
-  await 30 answers "http://127.0.0.1:$PORT/"
+  await 30 s3 "http://127.0.0.1:$PORT/$BUCKET" # signed: another server on this port would refuse it
   s3_settings
 }
 
