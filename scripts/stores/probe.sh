@@ -5,7 +5,7 @@
 #   scripts/stores/probe.sh [STORE...]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -gt 0 ] || set -- s3s garage azurite ceph
+[ $# -gt 0 ] || set -- s3s garage azurite webdav ceph
 
 # Prints the HTTP status of a create-only put of BODY.
 put_s3() { # KEY BODY
@@ -41,11 +41,21 @@ fetch(`${endpoint}/${BUCKET}/${name}`, { method, headers, body: verb === "put" ?
 SCRIPT
 }
 
+webdav() { # put|get|copy KEY [BODY|KEY]
+  local arguments=()
+  case $1 in
+    put) arguments=(--write-out '%{http_code}' --output /dev/null --upload-file -) ;;
+    copy) arguments=(--write-out '%{http_code}' --output /dev/null --request COPY --header 'Overwrite: F' --header "Destination: $HTTP_URL/$3") ;;
+  esac
+  printf %s "${3:-}" | curl --silent --show-error --max-time 30 "${arguments[@]}" "$HTTP_URL/$2"
+}
+
 expected() { # STORE: first put, second put, what is then read
   case $1 in
     s3s) echo '200 412 one' ;;
     garage) echo '200 200 two' ;; # ignores the condition
     azurite) echo '201 409 one' ;;
+    webdav) echo '201 412 one' ;; # of copies that may not overwrite
     ceph) echo '200 412 one' ;;
   esac
 }
@@ -58,6 +68,11 @@ probe() ( # STORE DIR
   case $KIND in
     s3) seen="$(put_s3 twice one) $(put_s3 twice two) $(get_s3 twice)" ;;
     azure) seen="$(azure put twice one) $(azure put twice two) $(azure get twice)" ;;
+    http)
+      webdav put first one >"$2/put.log"
+      webdav put second two >>"$2/put.log"
+      seen="$(webdav copy first twice) $(webdav copy second twice) $(webdav get twice)"
+      ;;
   esac
   echo "$1: $seen (expected $(expected "$1")), $((SECONDS - began)) s"
   [ "$seen" = "$(expected "$1")" ]
