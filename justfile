@@ -6,8 +6,8 @@ export PATH := `scripts/tools.sh path` + ":" + env("PATH")
 
 # The tests that start a real store, as a filter of the integration tests of the core.
 real_stores := "real_stores"
-# The tests that kill the command at random moments, as a filter of its integration tests.
-kills := "kills"
+# The tests that kill the command at random moments, as a filter of its integration tests; empty: there are none yet.
+kills := ""
 # Fuzzing works with a stable compiler as long as no sanitizer is asked for.
 sanitizer := "none"
 
@@ -70,8 +70,16 @@ msrv:
     esac
 
 # The tests against every real store that is installed (scripts/tools.sh stores)
-stores *ARGS:
-    cargo test -p ghostsync-core --all-features --test it -- {{ real_stores }} --include-ignored {{ ARGS }}
+stores *ARGS: (_only "ghostsync-core" real_stores ARGS)
+
+# Runs the integration tests of a crate whose names contain FILTER, ignored ones too; no such test is a failure
+_only CRATE FILTER *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    run=(cargo test --package {{ CRATE }} --all-features --test it -- "{{ FILTER }}" --include-ignored)
+    found=$("${run[@]}" --list --format terse)
+    grep -q ': test$' <<<"$found" || { echo "no test of {{ CRATE }} is called {{ FILTER }}" >&2; exit 1; }
+    "${run[@]}" --nocapture {{ ARGS }}
 
 # Does each store behave as the tests take for granted? Start it, create one object twice, stop it
 stores-probe *NAMES:
@@ -94,7 +102,10 @@ fuzz SECONDS="10" *ARGS="":
 
 # N backups and restores, each killed at a random moment
 kills N="20":
-    GHOSTSYNC_KILLS={{ N }} cargo test -p ghostsync-cli --all-features --test it -- {{ kills }} --include-ignored --nocapture
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [ -n "{{ kills }}" ] || { echo "there are no kill tests yet"; exit 0; }
+    GHOSTSYNC_KILLS={{ N }} just _only ghostsync-cli "{{ kills }}"
 
 # Compare the core's public API with docs/public-api.txt; `just public-api write` accepts the new one
 public-api MODE="check":
