@@ -153,8 +153,8 @@ install_one() { # NAME VERSION SOURCE
       return
       ;;
   esac
-  folder=$(home_of "$name" "$version").new.$$
-  rm -rf "$folder"
+  folder=$(home_of "$name" "$version").new
+  rm -rf "$folder" # left by an install that was cut off; the lock is ours
   case $source in
     pypi:*) install_pypi "$folder" "$name" "$version" "${source#pypi:}" || code=$? ;;
     crate) install_crate "$folder" "$name" "$version" '' || code=$? ;;
