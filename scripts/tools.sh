@@ -96,7 +96,7 @@ install_pypi() { # FOLDER NAME VERSION PACKAGE
       --target "$1" "$4==$3"
     return
   fi
-  # The same release is on crates.io; it takes minutes instead of seconds.
+  # The same release can be compiled; that takes minutes instead of seconds.
   [ "$2" = typos ] && crate=typos-cli
   say "$2: no pip, building it instead"
   install_crate "$1" "$crate" "$3" ''
