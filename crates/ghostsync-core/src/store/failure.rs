@@ -38,6 +38,10 @@ pub(super) fn is_out_of_range(error: &object_store::Error) -> bool {
         && (text.contains("416 Range Not Satisfiable") || text.contains("but object was only"))
 }
 
+/// Where clouds hand out the credentials of a machine, a task or a pod.
+const METADATA_ADDRESSES: [&str; 4] =
+    ["//169.254.169.254/", "//169.254.170.2/", "//169.254.170.23/", "//metadata.google.internal/"];
+
 fn explain(error: &object_store::Error) -> (ErrorKind, String) {
     use object_store::Error as E;
     let text = error.to_string();
@@ -92,6 +96,10 @@ fn explain_code(code: &str) -> Option<(ErrorKind, &'static str)> {
 /// What remains: an error known by its text alone. Everything that may pass is `Unavailable`.
 fn explain_text(text: &str, code: Option<&str>) -> (ErrorKind, String) {
     let suffix = code.map(|code| format!(" ({code})")).unwrap_or_default();
+    if METADATA_ADDRESSES.iter().any(|address| text.contains(address)) {
+        let reason = "no credentials are given, and this machine's cloud gives none".to_owned();
+        return (ErrorKind::Denied, reason);
+    }
     if let Some(status) = status_of(text) {
         return match status {
             300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{suffix}")),
@@ -173,6 +181,13 @@ mod tests {
         let error = failure("read", &Key::from("config.json"), "s3://b/p", error);
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(error.to_string(), "cannot read config.json in s3://b/p: the store could not be reached");
+    }
+
+    #[test]
+    fn a_machine_without_credentials_is_told_so() {
+        let source = "Error performing PUT http://169.254.169.254/latest/api/token in 1s - HTTP error".into();
+        let (kind, reason) = explain(&object_store::Error::Generic { store: "S3", source });
+        assert_eq!((kind, reason.contains("no credentials")), (ErrorKind::Denied, true));
     }
 
     #[test]

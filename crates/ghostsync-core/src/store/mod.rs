@@ -1,13 +1,18 @@
 //! The object store: from a URL to requests with a limit on every length, and with every error told apart.
 
+mod cloud;
 mod count;
 mod failure;
 pub mod keys;
+mod limit;
+mod local;
 mod open;
 mod probe;
+mod split;
 
 use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -42,10 +47,10 @@ pub struct RequestCounts {
 #[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    uploads: Arc<dyn ObjectStore>,
     commits: Arc<dyn ObjectStore>,
     counts: Arc<Counts>,
     location: String,
+    folder: Option<PathBuf>,
 }
 
 impl fmt::Debug for Store {
@@ -70,13 +75,7 @@ impl Store {
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<String>) -> Self {
         let counts = Arc::new(Counts::default());
         let objects: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(objects, Arc::clone(&counts)));
-        Self {
-            commits: Arc::clone(&objects),
-            uploads: Arc::clone(&objects),
-            objects,
-            counts,
-            location: location.into(),
-        }
+        Self { commits: Arc::clone(&objects), objects, counts, location: location.into(), folder: None }
     }
 
     /// Creates commits through this handle, whose own retries should be off: a retry inside a client can turn
@@ -87,10 +86,15 @@ impl Store {
         self
     }
 
-    /// Writes through this handle, whose limit of time leaves room for a large body on a slow line.
-    fn with_upload_handle(mut self, uploads: Arc<dyn ObjectStore>) -> Self {
-        self.uploads = Arc::new(CountingStore::new(uploads, Arc::clone(&self.counts)));
+    fn in_folder(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(folder);
         self
+    }
+
+    /// The folder of a local store, absolute; `None` for any other.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     /// Where the repository lies, as it is shown in messages.
@@ -173,7 +177,7 @@ impl Store {
 
     /// Writes an object, replacing what is there.
     pub(crate) async fn put(&self, key: &Key, bytes: Bytes) -> Result<()> {
-        match self.uploads.put_opts(key, bytes.into(), PutOptions::default()).await {
+        match self.objects.put_opts(key, bytes.into(), PutOptions::default()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.failure("write", key, error)),
         }
