@@ -1,1 +1,7 @@
 //! Tools for tests of this crate and of others.
+
+pub mod conformance;
+pub mod fault;
+pub mod loopback;
+pub mod operation;
+pub mod recording;
