@@ -36,7 +36,7 @@ impl Parent {
         let head = state.commit.head(&options.branch).cloned();
         let Some(path) = &options.receipt else { return Ok(Self { snapshot: head, receipt: None }) };
         let refuse = |reason: String| -> Error {
-            Refusal::plain(Guard::Receipt, format!("the receipt {} {reason}", path.display())).into()
+            Refusal::plain(Guard::Receipt, format!("{}: {reason}", path.display())).into()
         };
         let receipt = Receipt::load(path).map_err(|error| refuse(error.to_string()))?;
         receipt.check(repository.id(), &options.branch, directory).map_err(|error| refuse(error.to_string()))?;
@@ -46,7 +46,7 @@ impl Parent {
             if let Some(snapshot) = receipt.snapshot
                 && state.commit.snapshot(snapshot).is_none()
             {
-                return Err(refuse(format!("names snapshot {snapshot}, which the repository does not have")));
+                return Err(refuse(format!("the receipt names snapshot {snapshot}, which the repository does not have")));
             }
             let head = head_id.map_or_else(|| "empty".to_owned(), |head| head.to_string());
             return Err(Error::new(

@@ -5,3 +5,5 @@ pub mod fault;
 pub mod loopback;
 pub mod operation;
 pub mod recording;
+pub mod cabinet;
+pub mod tree;
