@@ -118,8 +118,7 @@ impl Repository {
     /// # Errors
     /// `Invalid` if the entry is not a regular file; `Corrupt` if a chunk or the whole does not match its hash.
     pub async fn cat(&self, entry: &Placed, writer: &mut (dyn std::io::Write + Send)) -> Result<()> {
-        let _ = (entry, writer);
-        unimplemented!()
+        crate::pack::write_content(&self.store, &self.pages, entry, writer).await
     }
 }
 

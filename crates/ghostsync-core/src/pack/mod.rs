@@ -1,1 +1,7 @@
 //! Blocks into packs and up; ranges down, verified.
+
+mod content;
+mod read;
+
+pub(crate) use content::{Assembly, Mismatch, Span, write_content};
+pub(crate) use read::{Block, BlockRef, Damage, FetchError, Run, fetch_run, runs};
