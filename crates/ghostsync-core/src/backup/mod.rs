@@ -174,7 +174,9 @@ pub async fn backup(
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let handle = Handle::current();
     let run = move || run(repository, &source, state, options, handle, observer);
-    tokio::task::spawn_blocking(run).await.map_err(|error| Error::internal(format!("the backup did not end: {error}")))?
+    tokio::task::spawn_blocking(run)
+        .await
+        .map_err(|error| Error::internal(format!("the backup did not end: {error}")))?
 }
 
 /// The story of a backup, on a thread of its own.

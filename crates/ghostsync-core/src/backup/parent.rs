@@ -46,7 +46,9 @@ impl Parent {
             if let Some(snapshot) = receipt.snapshot
                 && state.commit.snapshot(snapshot).is_none()
             {
-                return Err(refuse(format!("the receipt names snapshot {snapshot}, which the repository does not have")));
+                return Err(refuse(format!(
+                    "the receipt names snapshot {snapshot}, which the repository does not have"
+                )));
             }
             let head = head_id.map_or_else(|| "empty".to_owned(), |head| head.to_string());
             return Err(Error::new(

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, json};
 
+use super::Context;
 use super::parent::Parent;
 use super::store::Stored;
 use super::tally::compare_trees;
-use super::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Changes, Snapshot, TreeRef};
 use crate::guard::{self, Approved, Refusal};
@@ -60,7 +60,11 @@ pub(super) fn on_branch(
             continue;
         }
         if parent.has_receipt() {
-            return conflict(context, parent, "another writer moved the branch, and the directory was restored from the head before");
+            return conflict(
+                context,
+                parent,
+                "another writer moved the branch, and the directory was restored from the head before",
+            );
         }
         let Some(newest) = newest.cloned() else { return conflict(context, parent, "the branch lost its head") };
         if newest.tree.page == tree.page && !context.options.force {
@@ -78,7 +82,8 @@ pub(super) fn on_branch(
         );
         let mut compared = compare_trees(pairs, Some(newest.id), context.folder())?;
         compared.findings.unreadable = stored.tallied.findings.unreadable.clone();
-        approved = guard::judge(&compared.findings, &context.options.policy).map_err(|refusal| Error::from(*refusal))?;
+        approved =
+            guard::judge(&compared.findings, &context.options.policy).map_err(|refusal| Error::from(*refusal))?;
         changes = compared.changes;
         head = Some(newest);
     }
@@ -100,9 +105,12 @@ pub(super) fn in_quarantine(
     let tree = tree_ref(context, parent, stored)?;
     let mut base = state.clone();
     for _ in 0..MAX_REBASES {
-        let kept = base.commit.snapshots.iter().rev().find(|snapshot| {
-            snapshot.onto.as_ref() == Some(onto) && snapshot.branch.starts_with("quarantine/")
-        });
+        let kept = base
+            .commit
+            .snapshots
+            .iter()
+            .rev()
+            .find(|snapshot| snapshot.onto.as_ref() == Some(onto) && snapshot.branch.starts_with("quarantine/"));
         if let Some(kept) = kept.filter(|kept| kept.tree.page == tree.page) {
             return Ok(kept.clone());
         }

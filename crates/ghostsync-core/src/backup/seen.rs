@@ -48,7 +48,6 @@ impl AtPath for Seen {
 }
 
 /// Values in the order they were written, on disk once they are more than a few MiB.
-#[derive(Debug)]
 pub(super) struct Spool<T> {
     writer: BufWriter<zstd::Encoder<'static, SpooledTempFile>>,
     count: u64,
@@ -89,7 +88,6 @@ impl<T: Serialize + DeserializeOwned> Spool<T> {
 }
 
 /// A finished [`Spool`].
-#[derive(Debug)]
 pub(super) struct Spooled<T> {
     file: SpooledTempFile,
     count: u64,
@@ -246,8 +244,7 @@ impl TryFrom<SeenRecord> for Seen {
             inode: record.inode,
             links: record.links,
         };
-        let xattrs =
-            record.xattrs.map(|all| all.into_iter().map(|(name, value)| Xattr { name, value }).collect());
+        let xattrs = record.xattrs.map(|all| all.into_iter().map(|(name, value)| Xattr { name, value }).collect());
         let link = record.link.map(parse).transpose()?;
         Ok(Self::Entry(SeenEntry { found, xattrs, link, trusted: record.trusted, racy: record.racy }))
     }

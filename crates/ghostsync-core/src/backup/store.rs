@@ -364,7 +364,10 @@ impl Assembly<'_> {
             chunks.push((*chunk, placement));
         }
         let whole = content.holes.is_empty();
-        if whole && let [(only, _)] = chunks[..] && only != ChunkId::of_whole(content.hash) {
+        if whole
+            && let [(only, _)] = chunks[..]
+            && only != ChunkId::of_whole(content.hash)
+        {
             return Err(Error::internal("the only chunk of a file is not its content"));
         }
         let (list, placement) = write_chunk_list(&chunks, whole, &mut self.meta)?;

@@ -51,9 +51,7 @@ pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
             for item in Walking::new(context, parent) {
                 let failed = item.is_err();
                 batch.push(item);
-                if (batch.len() == BATCH || failed)
-                    && (sender.send(std::mem::take(&mut batch)).is_err() || failed)
-                {
+                if (batch.len() == BATCH || failed) && (sender.send(std::mem::take(&mut batch)).is_err() || failed) {
                     return;
                 }
             }
@@ -248,9 +246,8 @@ impl Walking {
                 }
             }
         };
-        let link = (found.links > 1 && !matches!(found.kind, FoundKind::Directory)).then(|| {
-            self.groups.entry((found.device, found.inode)).or_insert_with(|| found.path.clone()).clone()
-        });
+        let link = (found.links > 1 && !matches!(found.kind, FoundKind::Directory))
+            .then(|| self.groups.entry((found.device, found.inode)).or_insert_with(|| found.path.clone()).clone());
         let racy = racy(&found, self.now);
         Seen::Entry(SeenEntry { found, xattrs, link, trusted, racy })
     }

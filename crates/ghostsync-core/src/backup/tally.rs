@@ -53,7 +53,6 @@ struct Removed {
 }
 
 /// Counts while a comparison goes on.
-#[derive(Debug)]
 pub(super) struct Tally {
     findings: Findings,
     removed: Spool<Removed>,
@@ -67,7 +66,6 @@ pub(super) struct Tally {
 }
 
 /// What was counted.
-#[derive(Debug)]
 pub(super) struct Tallied {
     pub(super) findings: Findings,
     pub(super) changes: Changes,

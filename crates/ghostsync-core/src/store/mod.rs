@@ -43,6 +43,20 @@ pub struct RequestCounts {
     pub head: u64,
 }
 
+impl RequestCounts {
+    /// The requests made since an earlier count.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            put: self.put.saturating_sub(earlier.put),
+            get: self.get.saturating_sub(earlier.get),
+            list: self.list.saturating_sub(earlier.list),
+            delete: self.delete.saturating_sub(earlier.delete),
+            head: self.head.saturating_sub(earlier.head),
+        }
+    }
+}
+
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
