@@ -5,7 +5,7 @@ mod pages;
 mod read;
 mod write;
 
-pub(crate) use compare::{Merge, Pair};
-pub(crate) use pages::Pages;
+pub(crate) use compare::{AtPath, Merge, Pair};
+pub(crate) use pages::{Access, Pages};
 pub(crate) use read::{ChunkReader, TreeIter, TreeReader};
 pub(crate) use write::{PageStore, TreeWriter, WrittenTree, write_chunk_list};
