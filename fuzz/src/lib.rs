@@ -19,8 +19,11 @@ use ghostsync_core::repository::Selector;
 use ghostsync_core::tree_path::TreePath;
 use serde_json::Value;
 
+/// Checks what must hold for some bytes; panics if it does not.
+pub type Check = fn(&[u8]);
+
 /// Every decoder by the name of its target and of the folder of its seeds.
-pub const DECODERS: &[(&str, fn(&[u8]))] = &[
+pub const DECODERS: &[(&str, Check)] = &[
     ("config", config),
     ("commit", commit),
     ("page", page),
