@@ -12,6 +12,7 @@ pub mod id;
 pub mod observer;
 // Floor 2: the words of the domain as data.
 pub mod entry;
+pub mod guard;
 pub mod problem;
 pub mod receipt;
 pub mod tree_path;
@@ -19,12 +20,11 @@ pub mod tree_path;
 pub mod format;
 pub mod source;
 pub mod store;
-// Floor 4: packs, history, trees.
+// Floor 4: trees, packs, history.
 pub mod history;
 mod pack;
 pub mod tree;
-// Floor 5: the repository, and what may be published.
-pub mod guard;
+// Floor 5: the repository.
 pub mod repository;
 // Floor 6: the stories.
 pub mod backup;

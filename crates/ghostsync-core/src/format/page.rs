@@ -278,9 +278,7 @@ impl PageBuilder {
     /// # Errors
     /// Never in practice.
     pub fn push_child(&mut self, child: &Child) -> Result<(), FormatError> {
-        let (last, last_b64) = to_text_or_base64(child.last.as_bytes());
-        let line = ChildLine { last, last_b64, page: child.page.page, entries: child.entries, bytes: child.bytes };
-        self.push_line(&line)?;
+        self.push_line(&ChildLine::new(child))?;
         self.place_page(&child.page);
         Ok(())
     }
@@ -397,6 +395,21 @@ struct ChildLine {
     page: PageId,
     entries: u64,
     bytes: u64,
+}
+
+impl ChildLine {
+    fn new(child: &Child) -> Self {
+        let (last, last_b64) = to_text_or_base64(child.last.as_bytes());
+        Self { last, last_b64, page: child.page.page, entries: child.entries, bytes: child.bytes }
+    }
+}
+
+/// The length in bytes of the line of a child page, with its line end.
+///
+/// # Errors
+/// Never in practice.
+pub fn child_line_bytes(child: &Child) -> Result<usize, FormatError> {
+    Ok(serde_json::to_vec(&ChildLine::new(child)).map_err(json)?.len() + 1)
 }
 
 #[derive(Serialize, Deserialize)]
