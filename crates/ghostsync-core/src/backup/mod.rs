@@ -12,20 +12,8 @@ use crate::id::{PageId, SnapshotId};
 use crate::observer::{Interrupt, Observer};
 use crate::problem::Problem;
 use crate::repository::Repository;
+pub use crate::source::Excludes;
 use crate::store::RequestCounts;
-
-/// What is left out of a snapshot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Excludes {
-    /// Lines of gitignore syntax, relative to the source; the last that matches wins.
-    pub patterns: Vec<String>,
-    /// Leaves out the content of directories with a valid `CACHEDIR.TAG`.
-    pub caches: bool,
-    /// Leaves out the content of directories that are mount points of another file system.
-    pub one_file_system: bool,
-    /// Absolute paths that are never content: the receipt, the cache, a repository inside the source.
-    pub never: Vec<PathBuf>,
-}
 
 /// What to do with what a guard refuses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
