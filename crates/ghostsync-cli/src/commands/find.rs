@@ -47,7 +47,7 @@ fn matches(pattern: &Gitignore, entry: &Entry) -> bool {
 }
 
 /// The snapshots to look into, newest first.
-fn wanted<'a>(state: &'a State, args: &FindArgs) -> Result<Vec<&'a Snapshot>> {
+fn wanted<'a>(state: &'a State, args: &'a FindArgs) -> Result<Vec<&'a Snapshot>> {
     if let Some(selector) = &args.snapshot {
         return Ok(vec![state.select(args.branch.as_deref().unwrap_or("main"), selector)?]);
     }

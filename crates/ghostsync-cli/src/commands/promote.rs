@@ -11,10 +11,18 @@ use crate::render::human;
 
 pub(super) async fn run(context: &mut Context, args: OneSnapshotArgs) -> Result<Exit> {
     let (repository, snapshot) = context.open_snapshot(&args.branch, &args.snapshot).await?;
-    let branch = promote(&repository, snapshot.id, &writer()).await?;
-    let document = json!({"snapshot": snapshot.id, "branch": branch, "outcome": "done"});
+    let head = promote(&repository, snapshot.id, &writer()).await?;
+    let document = json!({
+        "snapshot": head.id,
+        "promoted": snapshot.id,
+        "branch": head.branch,
+        "tree": head.tree.page,
+        "parent": head.parent,
+        "outcome": "done",
+    });
     context.output.result(&document, || {
-        format!("snapshot {} is the head of branch {branch} now", human::brief_id(snapshot.id))
+        let (head_id, promoted) = (human::brief_id(head.id), human::brief_id(snapshot.id));
+        format!("snapshot {head_id}, with the tree of {promoted}, is the head of branch {} now", head.branch)
     })?;
     Ok(Exit::Done)
 }

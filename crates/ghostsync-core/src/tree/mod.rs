@@ -1,14 +1,11 @@
 //! Pages as a stream of entries, a stream of entries as pages, and one lock-step merge of two such streams.
 
 mod compare;
-mod diff;
 mod pages;
 mod read;
 mod write;
 
-pub use diff::{Change, Difference, diff};
-
-pub(crate) use compare::{Merge, Pair};
+pub(crate) use compare::{AtPath, Merge, Pair};
 pub(crate) use pages::Pages;
 pub(crate) use read::{ChunkReader, TreeIter, TreeReader};
 pub(crate) use write::{PageStore, TreeWriter, WrittenTree, write_chunk_list};
