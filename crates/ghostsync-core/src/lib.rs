@@ -10,6 +10,7 @@ pub mod clock;
 pub mod error;
 pub mod id;
 pub mod observer;
+mod temporary;
 // Floor 2: the words of the domain as data.
 pub mod entry;
 pub mod guard;

@@ -1,9 +1,30 @@
 //! The receipt: the file that proves that a restore was complete (the tripwire).
+//!
+//! It is one line of canonical JSON whose `checksum` is the BLAKE3 of the rest, so a receipt that was cut short
+//! or edited is not taken for one. It names the repository, the branch, the snapshot and the very directory
+//! (device and inode) that it was written for. Absent, unreadable and mismatched are three different answers,
+//! and none of them is ever taken for another.
+//!
+//! Writing is durable and all or nothing: a temporary file, its fsync, a rename, the fsync of the folder. So is
+//! removing: the file is gone for good when the call returns.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::id::{PageId, RepositoryId, SessionId, SnapshotId};
+use crate::error::{Error, Result};
+use crate::id::{ContentHash, PageId, RepositoryId, SessionId, SnapshotId};
+use crate::temporary;
+
+/// The most bytes that a receipt may have.
+const MAX_RECEIPT_BYTES: u64 = 64 * 1024;
+
+const CHECKSUM: &str = "checksum";
 
 /// The content of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +53,318 @@ pub struct Receipt {
 }
 
 /// Tells one directory from every other on a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DirectoryId {
     /// The device.
     pub device: u64,
     /// The inode.
     pub inode: u64,
+}
+
+/// Why there is no receipt to rely on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// There is none: nothing was restored here, or a restore was cut.
+    #[error("there is no receipt")]
+    Absent,
+    /// The file could not be read: whether there is a receipt is not known.
+    #[error("the receipt cannot be read")]
+    Unreadable(#[source] io::Error),
+    /// The file is not a whole receipt.
+    #[error("the receipt is damaged: {0}")]
+    Corrupt(String),
+}
+
+/// What a receipt was written for that is not what it is shown for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// Another repository.
+    #[error("the receipt belongs to repository {receipt}, this is repository {expected}")]
+    Repository {
+        /// What the receipt says.
+        receipt: RepositoryId,
+        /// What it should say.
+        expected: RepositoryId,
+    },
+    /// Another branch.
+    #[error("the receipt belongs to branch {receipt}, not to {expected}")]
+    Branch {
+        /// What the receipt says.
+        receipt: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// Another directory: it was moved to another disk, made anew, or the receipt was copied.
+    #[error(
+        "the receipt was written for another directory (device {}, inode {}; this is device {}, inode {})",
+        receipt.device, receipt.inode, expected.device, expected.inode
+    )]
+    Directory {
+        /// What the receipt says.
+        receipt: DirectoryId,
+        /// What it should say.
+        expected: DirectoryId,
+    },
+}
+
+impl DirectoryId {
+    /// Looks at a directory; a link to one is followed.
+    ///
+    /// # Errors
+    /// The system's, also if it is not a directory.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        if !metadata.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Receipt {
+    /// Encodes it as the bytes of the file.
+    ///
+    /// # Errors
+    /// Never in practice: every value has a JSON form.
+    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        // Keys of a `Value` are sorted, so equal receipts are equal bytes.
+        let mut value = serde_json::to_value(self)?;
+        let checksum = checksum(&value)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert(CHECKSUM.into(), checksum.into());
+        }
+        let mut bytes = serde_json::to_vec(&value)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Decodes the bytes of the file. Fields of later versions are covered by the checksum and ignored.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Corrupt`] with what is wrong.
+    pub fn decode(bytes: &[u8]) -> std::result::Result<Self, ReceiptError> {
+        let corrupt = |error: serde_json::Error| ReceiptError::Corrupt(error.to_string());
+        let mut value: Value = serde_json::from_slice(bytes).map_err(corrupt)?;
+        let claimed = value.as_object_mut().and_then(|fields| fields.remove(CHECKSUM));
+        let Some(Value::String(claimed)) = claimed else {
+            return Err(ReceiptError::Corrupt("it has no checksum".into()));
+        };
+        if checksum(&value).map_err(corrupt)? != claimed {
+            return Err(ReceiptError::Corrupt("it does not match its checksum".into()));
+        }
+        serde_json::from_value(value).map_err(corrupt)
+    }
+
+    /// Reads the receipt at a path.
+    ///
+    /// # Errors
+    /// [`ReceiptError`]: absent, unreadable and damaged are told apart.
+    pub fn load(path: &Path) -> std::result::Result<Self, ReceiptError> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => ReceiptError::Absent,
+            _ => ReceiptError::Unreadable(error),
+        };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(failed)?;
+        file.take(MAX_RECEIPT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_RECEIPT_BYTES {
+            return Err(ReceiptError::Corrupt(format!("it is over {MAX_RECEIPT_BYTES} bytes")));
+        }
+        Self::decode(&bytes)
+    }
+
+    /// Tells whether it was written for this repository, branch and directory.
+    ///
+    /// # Errors
+    /// [`Mismatch`] names the first that differs.
+    pub fn check(
+        &self,
+        repository: RepositoryId,
+        branch: &str,
+        directory: DirectoryId,
+    ) -> std::result::Result<(), Mismatch> {
+        if self.repository != repository {
+            return Err(Mismatch::Repository { receipt: self.repository, expected: repository });
+        }
+        if self.branch != branch {
+            return Err(Mismatch::Branch { receipt: self.branch.clone(), expected: branch.into() });
+        }
+        if self.directory != directory {
+            return Err(Mismatch::Directory { receipt: self.directory, expected: directory });
+        }
+        Ok(())
+    }
+
+    /// Writes it, durably: whoever reads the path finds the old receipt or this one, whole.
+    ///
+    /// # Errors
+    /// `LocalIo`; what was there before is then still there, or this one is but may not survive a power loss.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let bytes = self.encode().map_err(|error| Error::internal(format!("cannot encode a receipt: {error}")))?;
+        let failed = |error| Error::local("write the receipt", path.display(), error);
+        let temporary = folder_of(path).join(temporary::name());
+        let written = write_new(&temporary, &bytes).and_then(|()| std::fs::rename(&temporary, path));
+        if let Err(error) = written {
+            // What is left of a failed attempt is swept by its name later on, if it cannot be removed now.
+            let _ = std::fs::remove_file(&temporary);
+            return Err(failed(error));
+        }
+        sync_folder(path).map_err(failed)
+    }
+}
+
+/// Removes a receipt, durably; one that is not there is as good as removed.
+///
+/// # Errors
+/// `LocalIo`; the receipt may still be there.
+pub fn remove(path: &Path) -> Result<()> {
+    let failed = |error| Error::local("remove the receipt", path.display(), error);
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        // An earlier removal may not have reached the disk yet, so the folder is synced all the same.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    match sync_folder(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+fn checksum(value: &Value) -> serde_json::Result<String> {
+    Ok(ContentHash::of(&serde_json::to_vec(value)?).to_string())
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt() -> Receipt {
+        Receipt {
+            repository: RepositoryId::from_bytes([1; 16]),
+            branch: "main".into(),
+            epoch: 3,
+            snapshot: Some(SnapshotId::from_bytes([2; 32])),
+            tree: Some(PageId::from_bytes([3; 32])),
+            entries: 12,
+            bytes: 3456,
+            directory: DirectoryId { device: 42, inode: 7 },
+            finished: "2025-06-01T10:00:00Z".parse().expect("a time"),
+            pending: None,
+        }
+    }
+
+    fn genesis() -> Receipt {
+        Receipt { snapshot: None, tree: None, entries: 0, bytes: 0, ..receipt() }
+    }
+
+    fn pending() -> Receipt {
+        Receipt { pending: Some(SessionId::from_bytes([4; 16])), ..receipt() }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("receipt.json");
+        for receipt in [receipt(), genesis(), pending()] {
+            receipt.write(&path).expect("writes");
+            assert_eq!(Receipt::load(&path).expect("loads"), receipt);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_the_canonical_json_of_the_rest() {
+        let bytes = receipt().encode().expect("encodes");
+        let mut fields: serde_json::Map<String, Value> = serde_json::from_slice(&bytes).expect("json");
+        let checksum = fields.remove("checksum").expect("a checksum");
+        let rest = serde_json::to_vec(&fields).expect("json");
+        assert_eq!(checksum, blake3::hash(&rest).to_hex().as_str());
+        assert!(!fields.contains_key("pending"));
+        assert_eq!(fields["directory"], serde_json::json!({"device": 42, "inode": 7}));
+    }
+
+    #[test]
+    fn every_change_of_a_receipt_is_seen() {
+        let bytes = receipt().encode().expect("encodes");
+        let line = bytes.strip_suffix(b"\n").expect("a line end");
+        for end in 0..line.len() {
+            assert!(Receipt::decode(&line[..end]).is_err(), "cut after {end} bytes");
+        }
+        for position in 0..line.len() {
+            let mut changed = line.to_vec();
+            changed[position] ^= 1;
+            // White space between tokens would be no change of the content, but there is none.
+            assert!(Receipt::decode(&changed).is_err(), "byte {position}");
+        }
+        for text in ["", "{}", "[]", "null", r#"{"checksum":1}"#, "\0\0\0\0"] {
+            assert!(matches!(Receipt::decode(text.as_bytes()), Err(ReceiptError::Corrupt(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn absent_unreadable_and_damaged_are_told_apart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        assert!(matches!(Receipt::load(&at("nothing")), Err(ReceiptError::Absent)));
+        assert!(matches!(Receipt::load(&at("no/folder")), Err(ReceiptError::Absent)));
+        assert!(matches!(Receipt::load(folder.path()), Err(ReceiptError::Unreadable(_))));
+        std::fs::write(at("empty"), b"").expect("writes");
+        assert!(matches!(Receipt::load(&at("empty")), Err(ReceiptError::Corrupt(_))));
+        assert!(matches!(Receipt::load(&at("empty/below")), Err(ReceiptError::Unreadable(_))));
+        std::fs::write(at("large"), vec![b' '; 70_000]).expect("writes");
+        assert!(matches!(Receipt::load(&at("large")), Err(ReceiptError::Corrupt(_))));
+    }
+
+    #[test]
+    fn a_receipt_holds_only_where_it_was_written_for() {
+        let receipt = receipt();
+        let here = (receipt.repository, "main", receipt.directory);
+        assert_eq!(receipt.check(here.0, here.1, here.2), Ok(()));
+        let other = RepositoryId::from_bytes([9; 16]);
+        assert!(matches!(receipt.check(other, here.1, here.2), Err(Mismatch::Repository { .. })));
+        assert!(matches!(receipt.check(here.0, "next", here.2), Err(Mismatch::Branch { .. })));
+        for directory in [DirectoryId { device: 42, inode: 8 }, DirectoryId { device: 41, inode: 7 }] {
+            assert!(matches!(receipt.check(here.0, here.1, directory), Err(Mismatch::Directory { .. })));
+        }
+    }
+
+    #[test]
+    fn removing_is_repeatable() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("receipt.json");
+        receipt().write(&path).expect("writes");
+        remove(&path).expect("removes");
+        remove(&path).expect("is gone already");
+        remove(&folder.path().join("no/such/folder")).expect("is gone already");
+        assert!(matches!(Receipt::load(&path), Err(ReceiptError::Absent)));
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_receipt() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("taken");
+        std::fs::create_dir_all(path.join("below")).expect("a folder");
+        let error = receipt().write(&path).expect_err("a folder cannot be replaced");
+        assert_eq!(error.kind(), crate::ErrorKind::LocalIo);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "no temporary file is left");
+        assert!(path.join("below").exists());
+    }
 }

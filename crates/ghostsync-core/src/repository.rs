@@ -235,6 +235,14 @@ impl Repository {
         let cache = self.head_cache();
         history::change(&self.store, cache.as_ref(), self.config_hash, writer, clock, function).await
     }
+
+    /// Writes the verified content of a regular file, holes as zeros.
+    ///
+    /// # Errors
+    /// `Invalid` if the entry is not a regular file; `Corrupt` if a chunk or the whole does not match its hash.
+    pub async fn cat(&self, entry: &Placed, writer: &mut (dyn std::io::Write + Send)) -> Result<()> {
+        crate::pack::write_content(&self.store, &self.pages, entry, writer).await
+    }
 }
 
 /// The cache is kept by location, so that a repository can be opened without asking for its id.

@@ -1,7 +1,11 @@
 //! Blocks into packs and up; ranges down, verified.
 
+mod content;
+mod read;
 mod upload;
 mod write;
 
+pub(crate) use content::{Assembly, Mismatch, Span, write_content};
+pub(crate) use read::{Block, BlockRef, Damage, FetchError, Run, fetch_run, runs};
 pub(crate) use upload::Uploader;
 pub(crate) use write::{DataPacks, MetaPacks, PackNames, SealedBlock};

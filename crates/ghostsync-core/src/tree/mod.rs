@@ -6,6 +6,6 @@ mod read;
 mod write;
 
 pub(crate) use compare::{AtPath, Merge, Pair};
-pub(crate) use pages::Pages;
+pub(crate) use pages::{Access, Pages};
 pub(crate) use read::{ChunkReader, TreeIter, TreeReader};
 pub(crate) use write::{PageStore, TreeWriter, WrittenTree, write_chunk_list};
