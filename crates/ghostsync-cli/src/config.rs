@@ -347,7 +347,8 @@ mod tests {
         assert_eq!(settings.limit_upload, Setting { value: Some(2_000_000), origin: file.clone() });
         assert_eq!(settings.retry_time, Setting { value: Duration::from_secs(60), origin: Origin::Default });
 
-        let settings = Settings::resolve(&Global::default(), &surroundings(&[], Some(folder.path()))).expect("resolves");
+        let settings =
+            Settings::resolve(&Global::default(), &surroundings(&[], Some(folder.path()))).expect("resolves");
         assert_eq!(settings.repo, Setting { value: Some("file".into()), origin: file });
         let settings = Settings::resolve(&Global::default(), &surroundings(&[], None)).expect("resolves");
         assert_eq!(settings.repo, Setting { value: None, origin: Origin::Default });
@@ -373,7 +374,8 @@ mod tests {
     #[test]
     fn an_empty_variable_is_not_an_absent_one() {
         for (name, value) in [("GHOSTSYNC_REPO", ""), ("GHOSTSYNC_LOG", "loud")] {
-            let error = Settings::resolve(&Global::default(), &surroundings(&[(name, value)], None)).expect_err("wrong");
+            let error =
+                Settings::resolve(&Global::default(), &surroundings(&[(name, value)], None)).expect_err("wrong");
             assert!(error.to_string().contains(name), "{error}");
         }
     }

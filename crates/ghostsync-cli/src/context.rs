@@ -113,8 +113,8 @@ impl Context {
         let paths = [receipt, self.settings.cache_dir.value.as_deref(), repository.as_deref()];
         let mut never = Vec::new();
         for path in paths.into_iter().flatten() {
-            let absolute = std::path::absolute(path)
-                .map_err(|error| ghostsync_core::Error::new(ErrorKind::Invalid, error))?;
+            let absolute =
+                std::path::absolute(path).map_err(|error| ghostsync_core::Error::new(ErrorKind::Invalid, error))?;
             let resolved = resolve(&absolute);
             if resolved != absolute {
                 never.push(resolved);
@@ -134,7 +134,9 @@ impl Context {
         let not_done = self.action.not_done();
         let lines = match error.refusal() {
             Some(refusal) => failure::refusal_lines(refusal, &not_done, &self.action, &self.words),
-            None if error.kind() == ErrorKind::Interrupted => vec!["interrupted: nothing half done, run it again".into()],
+            None if error.kind() == ErrorKind::Interrupted => {
+                vec!["interrupted: nothing half done, run it again".into()]
+            }
             None => failure::error_lines(error, self.opened),
         };
         lines.iter().for_each(|line| render::message(line));

@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn of_several_the_first_of_the_order_applies() {
         let contract = [130, 15, 14, 11, 10, 13, 12, 3];
-        let listed: Vec<u8> = Exit::ORDER.iter().map(|exit| exit.code()).filter(|code| contract.contains(code)).collect();
+        let listed: Vec<u8> =
+            Exit::ORDER.iter().map(|exit| exit.code()).filter(|code| contract.contains(code)).collect();
         assert_eq!(listed, contract);
         assert_eq!(Exit::first_of(&[Exit::Incomplete, Exit::Refused]), Exit::Refused);
         assert_eq!(Exit::first_of(&[Exit::Refused, Exit::Unreachable, Exit::Damaged]), Exit::Damaged);

@@ -68,7 +68,9 @@ pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -
 pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
     let hint = match error.kind() {
         ErrorKind::Unavailable => "nothing half done is left behind; run it again, --retry-time says how long to try",
-        ErrorKind::Denied => "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*) and their permissions",
+        ErrorKind::Denied => {
+            "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*) and their permissions"
+        }
         ErrorKind::Conflict => "nothing was published; look at 'ghostsync snapshots', then run it again",
         ErrorKind::Fenced => "the branch belongs to another writer now; stop this one",
         ErrorKind::NotFound if opened => "'ghostsync snapshots' and 'ghostsync branches' list what is there",
@@ -85,7 +87,10 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
             let full = |error: &std::io::Error| {
                 matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
             };
-            return error.io_error().is_some_and(full).then_some("the disk is full: free bytes or inodes, run it again");
+            return error
+                .io_error()
+                .is_some_and(full)
+                .then_some("the disk is full: free bytes or inodes, run it again");
         }
         _ => return None,
     };

@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn the_templates_are_valid() {
-        for template in ["{spinner} {msg} {elapsed}", "{bar:25} {bytes}/{total_bytes} {msg} {bytes_per_sec} {eta} left"] {
+        for template in ["{spinner} {msg} {elapsed}", "{bar:25} {bytes}/{total_bytes} {msg} {bytes_per_sec} {eta} left"]
+        {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -70,14 +70,16 @@ mod tests {
 
     #[test]
     fn a_shell_reads_the_same_words_again() {
-        let odd: Vec<OsString> = ["", "a b", "it's", "$HOME `x` \"y\"", "*", "~", "a;b", "--x=ü", "new\nline\t'\\", "#"]
-            .map(OsString::from)
-            .into_iter()
-            .chain([OsString::from_vec(b"bytes\xff\x01a".to_vec())])
-            .collect();
+        let odd: Vec<OsString> =
+            ["", "a b", "it's", "$HOME `x` \"y\"", "*", "~", "a;b", "--x=ü", "new\nline\t'\\", "#"]
+                .map(OsString::from)
+                .into_iter()
+                .chain([OsString::from_vec(b"bytes\xff\x01a".to_vec())])
+                .collect();
         let script = format!("printf '%s\\0' {}", quote(&odd));
         let output = std::process::Command::new("bash").arg("-c").arg(&script).output().expect("bash runs");
-        let read: Vec<_> = output.stdout.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
+        let read: Vec<_> =
+            output.stdout.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
         assert_eq!(read.split_last().map(|(_, words)| words.to_vec()), Some(odd), "{script}");
     }
 

@@ -169,7 +169,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in [("90s", 90), ("24h", 86_400), ("30d", 2_592_000), ("5m", 300), ("0", 0), ("1w", 604_800)] {
+        for (text, seconds) in
+            [("90s", 90), ("24h", 86_400), ("30d", 2_592_000), ("5m", 300), ("0", 0), ("1w", 604_800)]
+        {
             assert_eq!(text.parse(), Ok(Span(Duration::from_secs(seconds))), "{text}");
         }
         for text in ["", "s", "90", "1.5h", "1y", "-3s", "1h30m", "999999999999999999d"] {

@@ -16,9 +16,10 @@ pub(super) async fn run(context: &mut Context) -> Result<Exit> {
         let head = state.commit.head(name);
         let snapshots = state.snapshots_of(name).count();
         if context.output.is_json() {
-            let holder = branch.holder.as_ref().map(|holder| {
-                json!({"owner": holder.owner, "session": holder.session, "released": holder.released})
-            });
+            let holder = branch
+                .holder
+                .as_ref()
+                .map(|holder| json!({"owner": holder.owner, "session": holder.session, "released": holder.released}));
             context.output.json(&json!({
                 "branch": name,
                 "head": branch.head,

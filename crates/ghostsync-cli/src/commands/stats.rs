@@ -31,7 +31,14 @@ pub(super) async fn run(context: &mut Context) -> Result<Exit> {
         .filter_map(|branch| {
             let head = commit.head(branch)?;
             let snapshots = state.snapshots_of(branch).count();
-            Some(Head { branch, snapshot: head.id, time: head.time, entries: head.entries, bytes: head.bytes, snapshots })
+            Some(Head {
+                branch,
+                snapshot: head.id,
+                time: head.time,
+                entries: head.entries,
+                bytes: head.bytes,
+                snapshots,
+            })
         })
         .collect();
     let trees: HashSet<PageId> = commit.snapshots.iter().map(|snapshot| snapshot.tree.page).collect();

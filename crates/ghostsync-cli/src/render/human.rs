@@ -135,9 +135,15 @@ fn permissions(entry: &Entry) -> String {
 
 /// Requests in one line: `3 put, 1 get`.
 pub(crate) fn requests(counts: RequestCounts) -> String {
-    let kinds =
-        [("put", counts.put), ("get", counts.get), ("list", counts.list), ("delete", counts.delete), ("head", counts.head)];
-    let made: Vec<_> = kinds.iter().filter(|(_, made)| *made > 0).map(|(kind, made)| format!("{made} {kind}")).collect();
+    let kinds = [
+        ("put", counts.put),
+        ("get", counts.get),
+        ("list", counts.list),
+        ("delete", counts.delete),
+        ("head", counts.head),
+    ];
+    let made: Vec<_> =
+        kinds.iter().filter(|(_, made)| *made > 0).map(|(kind, made)| format!("{made} {kind}")).collect();
     if made.is_empty() { "no request".to_owned() } else { made.join(", ") }
 }
 

@@ -35,7 +35,8 @@ pub(super) fn compare_all(
     for pair in Merge::new(before, listing) {
         interrupt.check()?;
         let (before, listed) = match pair? {
-            Pair::Left(before) => match unknown.as_ref().filter(|unknown| before.entry.path.starts_with(&unknown.path)) {
+            Pair::Left(before) => match unknown.as_ref().filter(|unknown| before.entry.path.starts_with(&unknown.path))
+            {
                 Some(unknown) => {
                     unknown.about(Some(before.entry)).map_or(Ok(()), &mut *tell)?;
                     continue;
@@ -82,7 +83,9 @@ impl Unknown {
         let path = self.path.clone();
         match &self.reason {
             None => self.about(before),
-            reason => Some(Difference { path, change: Change::Unreadable, before, after: None, reason: reason.clone() }),
+            reason => {
+                Some(Difference { path, change: Change::Unreadable, before, after: None, reason: reason.clone() })
+            }
         }
     }
 
@@ -171,9 +174,9 @@ fn entry(
         Err(error) => return Ok(unreadable(error.to_string())),
     };
     let kind = match &found.kind {
-        FoundKind::File { size } => match before.and_then(|before| before.content().filter(|content| {
-            content.size == *size && before.mtime == found.mtime
-        })) {
+        FoundKind::File { size } => match before
+            .and_then(|before| before.content().filter(|content| content.size == *size && before.mtime == found.mtime))
+        {
             Some(content) => EntryKind::File(content.clone()),
             None => match read_file(root, &found, chunker, interrupt, &mut |_| Ok(()))? {
                 ReadOutcome::Read { content, .. } => EntryKind::File(FileContent {

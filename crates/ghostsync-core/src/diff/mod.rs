@@ -119,16 +119,15 @@ pub fn diff(repository: &Repository, before: &Snapshot, after: After) -> Differe
             sender.blocking_send(difference).map_err(|_| Error::new(ErrorKind::Interrupted, "interrupted"))
         };
         match after {
-            After::Snapshot(after) => {
-                Merge::new(before, TreeIter::new(&pages, Some(&after.tree), handle)).try_for_each(|pair| {
+            After::Snapshot(after) => Merge::new(before, TreeIter::new(&pages, Some(&after.tree), handle))
+                .try_for_each(|pair| {
                     let (before, after) = match pair? {
                         Pair::Left(before) => (Some(before.entry), None),
                         Pair::Right(after) => (None, Some(after.entry)),
                         Pair::Both(before, after) => (Some(before.entry), Some(after.entry)),
                     };
                     compare(before, after).map_or(Ok(()), &mut tell)
-                })
-            }
+                }),
             After::Directory { path, excludes } => {
                 directory::compare_all(before, &path, &excludes, &chunker, &stop, &mut tell)
             }

@@ -38,12 +38,7 @@ impl Excludes {
         let (switches, patterns): (Vec<_>, Vec<_>) =
             rules.iter().cloned().partition(|rule| rule == CACHES_RULE || rule == ONE_FILE_SYSTEM_RULE);
         let given = |name: &str| switches.iter().any(|rule| rule == name);
-        Self {
-            caches: given(CACHES_RULE),
-            one_file_system: given(ONE_FILE_SYSTEM_RULE),
-            patterns,
-            never: Vec::new(),
-        }
+        Self { caches: given(CACHES_RULE), one_file_system: given(ONE_FILE_SYSTEM_RULE), patterns, never: Vec::new() }
     }
 }
 
