@@ -29,6 +29,7 @@ pub mod tree;
 pub mod repository;
 // Floor 6: the stories.
 pub mod backup;
+pub mod diff;
 pub mod maintain;
 pub mod restore;
 #[cfg(feature = "testing")]
