@@ -172,10 +172,9 @@ pub(crate) async fn write_content(
         return Err(Error::invalid(format!("{path} is not a regular file but a {}", placed.entry.kind.name())));
     };
     let failed = |error| match error {
-        WriteError::Mismatch(mismatch) => Error::new(
-            crate::ErrorKind::Corrupt,
-            Unreadable { path: path.to_string(), reason: mismatch.to_string() },
-        ),
+        WriteError::Mismatch(mismatch) => {
+            Error::new(crate::ErrorKind::Corrupt, Unreadable { path: path.to_string(), reason: mismatch.to_string() })
+        }
         WriteError::Io(error) => Error::local("write the content of", path, error),
     };
     let mut sink = |span: Span<'_>| {

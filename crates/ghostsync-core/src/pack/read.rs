@@ -191,10 +191,8 @@ impl Block {
     pub(crate) fn chunk(&self, id: ChunkId, placement: &ChunkPlacement) -> Result<&[u8], Damage> {
         let begin = usize::try_from(placement.offset).unwrap_or(usize::MAX);
         let end = begin.saturating_add(usize::try_from(placement.bytes).unwrap_or(usize::MAX));
-        let chunk = self
-            .content
-            .get(begin..end)
-            .ok_or_else(|| self.at.damage(format_args!("ends before chunk {id} does")))?;
+        let chunk =
+            self.content.get(begin..end).ok_or_else(|| self.at.damage(format_args!("ends before chunk {id} does")))?;
         if ChunkId::of(chunk) != id {
             return Err(self.at.damage(format_args!("does not hold chunk {id}: the hash differs")));
         }
