@@ -6,8 +6,6 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::guard::Refusal;
-
 /// The result of every fallible call of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -21,7 +19,7 @@ pub enum ErrorKind {
     Conflict,
     /// The session was fenced by a newer epoch or floor: stop writing.
     Fenced,
-    /// A guard refused; a person decides. [`Error::refusal`] has the figures and the paths.
+    /// A guard refused; a person decides. `Error::refusal` has the figures and the paths.
     Refused,
     /// The repository, branch, snapshot or path does not exist.
     NotFound,
@@ -84,9 +82,8 @@ impl Error {
         self.kind
     }
 
-    /// The guard's refusal, if this error is one.
-    #[must_use]
-    pub fn refusal(&self) -> Option<&Refusal> {
+    /// The detail, if it is of this type.
+    pub(crate) fn detail<T: StdError + 'static>(&self) -> Option<&T> {
         self.source.downcast_ref()
     }
 

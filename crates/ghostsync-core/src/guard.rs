@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::{Error, ErrorKind};
 use crate::id::SnapshotId;
 use crate::tree_path::TreePath;
 
@@ -76,9 +77,24 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-impl From<Refusal> for crate::error::Error {
+impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
-        Self::new(crate::error::ErrorKind::Refused, refusal)
+        Self::new(ErrorKind::Refused, refusal)
+    }
+}
+
+impl Error {
+    /// The guard's refusal, if this error is one.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.detail()
+    }
+}
+
+impl Refusal {
+    /// A refusal by a guard that counts nothing and that no override passes.
+    pub(crate) fn plain(guard: Guard, reason: impl Into<String>) -> Self {
+        Self { guard, reason: reason.into(), limit: None, actual: None, paths: Vec::new(), plan: None }
     }
 }
 
@@ -93,9 +109,9 @@ impl fmt::Display for PlanId {
 }
 
 impl FromStr for PlanId {
-    type Err = crate::error::Error;
+    type Err = Error;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || crate::error::Error::invalid(format!("not a plan id of 16 hexadecimal digits: {text:?}"));
+        let wrong = || Error::invalid(format!("not a plan id of 16 hexadecimal digits: {text:?}"));
         if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }
@@ -136,10 +152,9 @@ impl fmt::Display for Cap {
 }
 
 impl FromStr for Cap {
-    type Err = crate::error::Error;
+    type Err = Error;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong =
-            || crate::error::Error::invalid(format!("not a cap: {text:?}; give a number (10) or a percentage (50%)"));
+        let wrong = || Error::invalid(format!("not a cap: {text:?}; give a number (10) or a percentage (50%)"));
         match text.strip_suffix('%') {
             Some(percent) => {
                 percent.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent).ok_or_else(wrong)
@@ -170,5 +185,149 @@ impl Default for Policy {
     }
 }
 
-#[allow(unused)]
-fn placeholder(_: SnapshotId) {}
+/// Paths that cause a refusal, taken in tree order: how many, the first few, and a hash of them all.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Causes {
+    count: u64,
+    first: Vec<TreePath>,
+    hasher: blake3::Hasher,
+}
+
+impl Causes {
+    pub(crate) fn push(&mut self, path: &TreePath) {
+        self.count += 1;
+        if self.first.len() < MAX_REFUSAL_PATHS {
+            self.first.push(path.clone());
+        }
+        self.hasher.update(path.as_bytes());
+        self.hasher.update(&[0]);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn plan(&self, guard: Guard, parent: Option<SnapshotId>) -> PlanId {
+        let mut hasher = self.hasher.clone();
+        hasher.update(guard.name().as_bytes());
+        hasher.update(parent.as_ref().map_or(&[0; 32], SnapshotId::as_bytes).as_slice());
+        let mut plan = [0; 8];
+        plan.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        PlanId(plan)
+    }
+}
+
+/// What a comparison with the parent snapshot and the problems met say, before any policy.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Findings {
+    /// The snapshot that was compared with.
+    pub(crate) parent: Option<SnapshotId>,
+    /// Its entries, without the root and sockets.
+    pub(crate) parent_entries: u64,
+    /// Its files, links and special files.
+    pub(crate) parent_files: u64,
+    /// The entries that the new snapshot would have.
+    pub(crate) entries: u64,
+    /// The parent's files, links and special files that are gone, changed kind or became empty, and did not move.
+    pub(crate) removed: Causes,
+    /// The parent's files, links and special files that a changed exclude list hides.
+    pub(crate) excluded: Causes,
+    /// Files whose content differs for certain.
+    pub(crate) changed: Causes,
+    /// Entries that could not be read.
+    pub(crate) unreadable: Causes,
+}
+
+/// Proof that a guard has judged: only this module makes one, and a commit of a snapshot asks for it.
+#[derive(Debug)]
+pub(crate) struct Approved {
+    quarantine: bool,
+}
+
+impl Approved {
+    pub(crate) fn is_for_quarantine(&self) -> bool {
+        self.quarantine
+    }
+}
+
+impl Refusal {
+    /// Lets what was refused be kept on a quarantine branch, and nowhere else. A source that failed at its root and
+    /// a receipt that does not hold are never kept.
+    pub(crate) fn quarantine(&self) -> Option<Approved> {
+        match self.guard {
+            Guard::Empty | Guard::MaxDelete | Guard::MaxChange | Guard::Excluded | Guard::Unreadable => {
+                Some(Approved { quarantine: true })
+            }
+            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init => None,
+        }
+    }
+}
+
+/// Judges findings by a policy. Pure: the same findings and policy give the same answer.
+pub(crate) fn judge(findings: &Findings, policy: &Policy) -> Result<Approved, Box<Refusal>> {
+    let checks = [empty(findings, policy), max_delete(findings, policy), excluded(findings, policy)];
+    let more = [max_change(findings, policy), unreadable(findings, policy)];
+    for refusal in checks.into_iter().chain(more).flatten() {
+        if policy.override_plan.is_none() || refusal.plan != policy.override_plan {
+            return Err(Box::new(refusal));
+        }
+    }
+    Ok(Approved { quarantine: false })
+}
+
+fn refusal(guard: Guard, findings: &Findings, causes: &Causes, limit: Option<Cap>, reason: String) -> Refusal {
+    Refusal {
+        guard,
+        reason,
+        limit: limit.map(|cap| cap.to_string()),
+        actual: Some(causes.count),
+        paths: causes.first.clone(),
+        plan: Some(causes.plan(guard, findings.parent)),
+    }
+}
+
+fn empty(findings: &Findings, policy: &Policy) -> Option<Refusal> {
+    (findings.entries == 0 && findings.parent_entries > 0 && !policy.allow_empty).then(|| {
+        let reason = format!("the source is empty, its parent snapshot has {} entries", findings.parent_entries);
+        refusal(Guard::Empty, findings, &findings.removed, None, reason)
+    })
+}
+
+fn max_delete(findings: &Findings, policy: &Policy) -> Option<Refusal> {
+    // Emptying a tree on purpose is one decision, not two.
+    if policy.allow_empty && findings.entries == 0 {
+        return None;
+    }
+    let (removed, files) = (&findings.removed, findings.parent_files);
+    (!policy.max_delete.allows(removed.count, files)).then(|| {
+        let cap = policy.max_delete;
+        let reason = format!("{} of the parent's {files} files would be removed, the cap is {cap}", removed.count);
+        refusal(Guard::MaxDelete, findings, removed, Some(cap), reason)
+    })
+}
+
+fn excluded(findings: &Findings, policy: &Policy) -> Option<Refusal> {
+    let (excluded, files) = (&findings.excluded, findings.parent_files);
+    (!policy.max_delete.allows(excluded.count, files)).then(|| {
+        let cap = policy.max_delete;
+        let reason = format!("excludes would hide {} of the parent's {files} files, the cap is {cap}", excluded.count);
+        refusal(Guard::Excluded, findings, excluded, Some(cap), reason)
+    })
+}
+
+fn max_change(findings: &Findings, policy: &Policy) -> Option<Refusal> {
+    let cap = policy.max_change?;
+    let (changed, files) = (&findings.changed, findings.parent_files);
+    (!cap.allows(changed.count, files)).then(|| {
+        let reason = format!("{} of the parent's {files} files would be rewritten, the cap is {cap}", changed.count);
+        refusal(Guard::MaxChange, findings, changed, Some(cap), reason)
+    })
+}
+
+fn unreadable(findings: &Findings, policy: &Policy) -> Option<Refusal> {
+    let unreadable = &findings.unreadable;
+    (policy.strict && unreadable.count > 0).then(|| {
+        let reason = format!("{} entries could not be read, and the policy is strict", unreadable.count);
+        refusal(Guard::Unreadable, findings, unreadable, None, reason)
+    })
+}

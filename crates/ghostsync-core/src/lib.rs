@@ -13,6 +13,7 @@ pub mod observer;
 mod temporary;
 // Floor 2: the words of the domain as data.
 pub mod entry;
+pub mod guard;
 pub mod problem;
 pub mod receipt;
 pub mod tree_path;
@@ -20,15 +21,15 @@ pub mod tree_path;
 pub mod format;
 pub mod source;
 pub mod store;
-// Floor 4: packs, history, trees.
+// Floor 4: trees, packs, history.
 pub mod history;
 mod pack;
 pub mod tree;
-// Floor 5: the repository, and what may be published.
-pub mod guard;
+// Floor 5: the repository.
 pub mod repository;
 // Floor 6: the stories.
 pub mod backup;
+pub mod diff;
 pub mod maintain;
 pub mod restore;
 #[cfg(feature = "testing")]

@@ -1,14 +1,24 @@
 //! A repository: created once, opened by everyone, and looked at.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::error::Result;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Commit, Snapshot};
-use crate::format::config::Config;
+use crate::format::config::{CommitMode, Config, MAX_CONFIG_BYTES};
 use crate::format::page::Placed;
+use crate::guard::{Guard, Refusal};
+use crate::history::{self, HeadCache, Session};
 use crate::id::{CommitHash, RepositoryId, SnapshotId};
-use crate::store::Store;
+use crate::store::{self, CreateAnswer, Store, keys};
+use crate::tree::{Pages, TreeReader};
 use crate::tree_path::TreePath;
+
+pub use crate::history::State;
 
 /// How a repository is created.
 #[derive(Debug, Clone, Default)]
@@ -31,16 +41,10 @@ pub struct OpenOptions {
 pub struct Repository {
     store: Store,
     config: Config,
-    pages: std::sync::Arc<crate::tree::Pages>,
-}
-
-/// The newest commit, as it was read: the whole state of the repository.
-#[derive(Debug, Clone)]
-pub struct State {
-    /// The commit; number 0 is the empty state.
-    pub commit: Commit,
-    /// The hash of its stored bytes; of `config.json` for number 0.
-    pub hash: CommitHash,
+    config_hash: CommitHash,
+    pages: Arc<Pages>,
+    /// This repository's own folder of the cache.
+    cache: Option<PathBuf>,
 }
 
 /// Which snapshot is meant.
@@ -60,8 +64,43 @@ impl Repository {
     /// # Errors
     /// `Refused` if anything lies under the prefix or the store fails the probe.
     pub async fn create(store: Store, create: CreateOptions, options: OpenOptions) -> Result<Self> {
-        let _ = (store, create, options);
-        unimplemented!()
+        if create.if_missing {
+            match Self::open(store.clone(), options.clone()).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+        }
+        let found = store.list(&object_store::path::Path::default(), 2).await?;
+        if let Some(object) = found.first() {
+            let reason = match store.size(&keys::config()).await? {
+                Some(_) => format!("there is a repository at {} already", store.location()),
+                None => format!("{} is not empty: {} lies there", store.location(), object.location),
+            };
+            return Err(Refusal::plain(Guard::Init, reason).into());
+        }
+        if !create.skip_probe {
+            let report = store::probe(&store).await?;
+            if !report.broken.is_empty() {
+                let reason = format!(
+                    "the store does not keep what commits rest on: {}; a repository in commit mode 'atomic' would lose data here",
+                    report.broken.join("; ")
+                );
+                return Err(Refusal::plain(Guard::Init, reason).into());
+            }
+        }
+        let config = Config::new(RepositoryId::random(), SystemClock.now(), CommitMode::Atomic);
+        let bytes = Bytes::from(config.encode()?);
+        if let CreateAnswer::Unclear(error) = store.create(&keys::config(), bytes.clone()).await {
+            match store.get(&keys::config(), MAX_CONFIG_BYTES).await? {
+                Some(stored) if stored == bytes => {}
+                Some(_) => {
+                    let reason = format!("somebody else made a repository at {} just now", store.location());
+                    return Err(Refusal::plain(Guard::Init, reason).into());
+                }
+                None => return Err(error),
+            }
+        }
+        Self::with_config(store, &bytes, &options)
     }
 
     /// Opens a repository.
@@ -69,8 +108,38 @@ impl Repository {
     /// # Errors
     /// `NotFound` if there is none, `Corrupt` if it has commits but no configuration, `Unsupported` if it is newer.
     pub async fn open(store: Store, options: OpenOptions) -> Result<Self> {
-        let _ = (store, options);
-        unimplemented!()
+        // With a cached head the configuration need not be asked for: the first look at the head proves that
+        // this is still the same repository.
+        if let Some(folder) = cache_folder(&store, &options)
+            && HeadCache::in_folder(&folder).load().is_some()
+            && let Ok(bytes) = std::fs::read(folder.join("config.json"))
+            && let Ok(repository) = Self::with_config(store.clone(), &bytes, &options)
+        {
+            return Ok(repository);
+        }
+        Self::open_afresh(store, options).await
+    }
+
+    async fn open_afresh(store: Store, options: OpenOptions) -> Result<Self> {
+        let Some(bytes) = store.get(&keys::config(), MAX_CONFIG_BYTES).await? else {
+            if store.list(&keys::log(), 1).await?.is_empty() {
+                return Err(Error::new(ErrorKind::NotFound, format!("there is no repository at {}", store.location())));
+            }
+            return Err(Error::corrupt(format!("{} has commits but no config.json", store.location())));
+        };
+        Self::with_config(store, &bytes, &options)
+    }
+
+    fn with_config(store: Store, bytes: &[u8], options: &OpenOptions) -> Result<Self> {
+        let config = Config::decode(bytes)?;
+        let cache = cache_folder(&store, options);
+        if let Some(folder) = &cache {
+            std::fs::create_dir_all(folder)
+                .and_then(|()| std::fs::write(folder.join("config.json"), bytes))
+                .map_err(|source| Error::local("write the cache", folder.display(), source))?;
+        }
+        let pages = Arc::new(Pages::new(store.clone(), cache.as_ref().map(|folder| folder.join("meta"))));
+        Ok(Self { store, config, config_hash: CommitHash::of(bytes), pages, cache })
     }
 
     /// Which repository this is.
@@ -92,8 +161,21 @@ impl Repository {
     }
 
     /// Reads pages of this repository's trees.
-    pub(crate) fn pages(&self) -> &std::sync::Arc<crate::tree::Pages> {
+    pub(crate) fn pages(&self) -> &Arc<Pages> {
         &self.pages
+    }
+
+    /// This repository's own folder of the cache.
+    pub(crate) fn cache_folder(&self) -> Option<&std::path::Path> {
+        self.cache.as_deref()
+    }
+
+    pub(crate) fn config_hash(&self) -> CommitHash {
+        self.config_hash
+    }
+
+    pub(crate) fn head_cache(&self) -> Option<HeadCache> {
+        self.cache.as_deref().map(HeadCache::in_folder)
     }
 
     /// Reads the newest state.
@@ -101,16 +183,54 @@ impl Repository {
     /// # Errors
     /// `Corrupt` if the chain of commits does not hold.
     pub async fn state(&self) -> Result<State> {
-        unimplemented!()
+        let cache = self.head_cache();
+        let cached = cache.as_ref().and_then(HeadCache::load);
+        let found = history::find_head(&self.store, self.config_hash, cached.as_ref()).await;
+        let (state, bytes) = match found {
+            Err(error) if error.kind() == ErrorKind::Corrupt && cached.is_some() => {
+                self.check_still_there().await?;
+                return Err(error);
+            }
+            found => found?,
+        };
+        if let (Some(cache), Some(bytes)) = (cache, bytes)
+            && cached.is_none_or(|(_, cached)| cached != bytes)
+        {
+            cache.keep(state.commit.seq, &bytes);
+        }
+        Ok(state)
+    }
+
+    /// The cached head is gone from the store: tells a repository that is gone, or another, from one rolled back.
+    async fn check_still_there(&self) -> Result<()> {
+        let stored = self.store.get(&keys::config(), MAX_CONFIG_BYTES).await?;
+        let location = self.store.location();
+        let message = match stored {
+            Some(bytes) if CommitHash::of(&bytes) == self.config_hash => return Ok(()),
+            Some(_) => format!("{location} holds another repository than the cache knew; the cache was dropped"),
+            None => format!("there is no repository at {location} any more"),
+        };
+        if let Some(folder) = &self.cache {
+            // Everything in it is about a repository that is gone.
+            drop(std::fs::remove_dir_all(folder));
+        }
+        Err(Error::new(ErrorKind::NotFound, message))
     }
 
     /// Begins to read the entries of a snapshot at and below a path, in tree order.
-    ///
-    /// # Errors
-    /// None yet; they come with the first page.
     pub fn entries(&self, snapshot: &Snapshot, below: &TreePath) -> Entries {
-        let _ = (snapshot, below);
-        unimplemented!()
+        Entries { reader: TreeReader::new(Arc::clone(&self.pages), &snapshot.tree, below.clone()) }
+    }
+
+    pub(crate) async fn change(
+        &self,
+        writer: &str,
+        clock: &dyn Clock,
+        function: impl FnMut(&State, &Session) -> Result<Option<(Commit, Value)>>,
+    ) -> Result<Option<State>> {
+        self.config.check_writable()?;
+        let cache = self.head_cache();
+        history::change(&self.store, cache.as_ref(), self.config_hash, writer, clock, function).await
     }
 
     /// Writes the verified content of a regular file, holes as zeros.
@@ -122,17 +242,26 @@ impl Repository {
     }
 }
 
+/// The cache is kept by location, so that a repository can be opened without asking for its id.
+fn cache_folder(store: &Store, options: &OpenOptions) -> Option<PathBuf> {
+    let folder = options.cache_dir.as_ref()?;
+    let name = blake3::hash(store.location().as_bytes()).to_hex();
+    Some(folder.join(&name.as_str()[..32]))
+}
+
 /// The entries of a snapshot, a page at a time.
 #[derive(Debug)]
-pub struct Entries {}
+pub struct Entries {
+    reader: TreeReader,
+}
 
 impl Entries {
-    /// Reads the next page of entries; `None` at the end.
+    /// Reads the next entries, never none; `None` at the end.
     ///
     /// # Errors
-    /// `Corrupt` if a page is missing or does not match its reference.
+    /// `Corrupt` if a page does not match its reference, `NotFound` if its pack is gone.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Placed>>> {
-        unimplemented!()
+        self.reader.next_page().await
     }
 }
 
@@ -141,23 +270,67 @@ impl State {
     ///
     /// # Errors
     /// `NotFound` if there is none, or no such branch; `Invalid` if the beginning of an id is ambiguous.
-    pub fn select(&self, branch: &str, selector: &Selector) -> Result<&Snapshot> {
-        let _ = (branch, selector);
-        unimplemented!()
+    pub fn select<'a>(&'a self, branch: &'a str, selector: &Selector) -> Result<&'a Snapshot> {
+        let missing = |what: String| Error::new(ErrorKind::NotFound, what);
+        if let Selector::Id(prefix) = selector {
+            let mut matching =
+                self.commit.snapshots.iter().filter(|snapshot| snapshot.id.to_string().starts_with(prefix.as_str()));
+            return match (matching.next(), matching.next()) {
+                (Some(snapshot), None) => Ok(snapshot),
+                (Some(_), Some(_)) => {
+                    Err(Error::invalid(format!("several snapshots have ids that begin with {prefix}")))
+                }
+                (None, _) => Err(missing(format!("there is no snapshot {prefix}"))),
+            };
+        }
+        if !self.commit.branches.contains_key(branch) {
+            return Err(missing(format!("there is no branch {branch}")));
+        }
+        let mut newest_first = self.snapshots_of(branch).rev();
+        let found = match selector {
+            Selector::Id(_) => None,
+            Selector::Latest(back) => usize::try_from(*back).ok().and_then(|back| newest_first.nth(back)),
+            Selector::At(time) => newest_first.find(|snapshot| snapshot.time <= *time),
+        };
+        found.ok_or_else(|| {
+            let count = self.snapshots_of(branch).count();
+            missing(format!("branch {branch} has {count} snapshots, none of them is {selector}"))
+        })
     }
+}
 
-    /// The retained snapshots of a branch, oldest first.
-    pub fn snapshots_of<'a>(&'a self, branch: &'a str) -> impl Iterator<Item = &'a Snapshot> {
-        self.commit.snapshots.iter().filter(move |snapshot| snapshot.branch == branch)
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(prefix) => f.write_str(prefix),
+            Self::Latest(0) => f.write_str("latest"),
+            Self::Latest(back) => write!(f, "latest~{back}"),
+            Self::At(time) => write!(f, "@{time}"),
+        }
     }
 }
 
 impl std::str::FromStr for Selector {
-    type Err = crate::error::Error;
+    type Err = Error;
     /// Parses `latest`, `latest~N`, `@TIME` (RFC 3339 with a zone), or at least 4 digits of an id.
     fn from_str(text: &str) -> Result<Self> {
-        let _ = text;
-        unimplemented!()
+        let wrong = || {
+            Error::invalid(format!(
+                "not a snapshot: {text:?}; give latest, latest~N, @TIME in RFC 3339, or at least 4 digits of an id"
+            ))
+        };
+        if text == "latest" {
+            return Ok(Self::Latest(0));
+        }
+        if let Some(back) = text.strip_prefix("latest~") {
+            return back.parse().map(Self::Latest).map_err(|_| wrong());
+        }
+        if let Some(time) = text.strip_prefix('@') {
+            return time.parse().map(Self::At).map_err(|_| wrong());
+        }
+        let is_id =
+            (4..=64).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if is_id { Ok(Self::Id(text.to_owned())) } else { Err(wrong()) }
     }
 }
 
@@ -172,8 +345,11 @@ pub async fn tag(
     remove: &[String],
     writer: &str,
 ) -> Result<Option<u64>> {
-    let _ = (repository, snapshot, set, remove, writer);
-    unimplemented!()
+    let function = |state: &State, _: &Session| {
+        let op = json!({"kind": "tag", "snapshot": snapshot});
+        Ok(history::with_tags(state, snapshot, set, remove)?.map(|commit| (commit, op)))
+    };
+    Ok(repository.change(writer, &SystemClock, function).await?.map(|state| state.commit.seq))
 }
 
 /// Marks a snapshot so that it is never forgotten, with a reason, or takes the mark away (`None`).
@@ -186,16 +362,25 @@ pub async fn hold(
     reason: Option<&str>,
     writer: &str,
 ) -> Result<Option<u64>> {
-    let _ = (repository, snapshot, reason, writer);
-    unimplemented!()
+    let function = |state: &State, _: &Session| {
+        let op = json!({"kind": if reason.is_some() { "hold" } else { "release-hold" }, "snapshot": snapshot});
+        Ok(history::with_hold(state, snapshot, reason)?.map(|commit| (commit, op)))
+    };
+    Ok(repository.change(writer, &SystemClock, function).await?.map(|state| state.commit.seq))
 }
 
 /// Makes a quarantined or forked snapshot the head of the branch that it was meant for, or an older snapshot the
-/// head of its own branch again; returns the branch.
+/// head of its own branch again; returns the record that is the branch's new head.
 ///
 /// # Errors
-/// As [`tag`]; `Invalid` if it is the head already.
-pub async fn promote(repository: &Repository, snapshot: SnapshotId, writer: &str) -> Result<String> {
-    let _ = (repository, snapshot, writer);
-    unimplemented!()
+/// As [`tag`]; `Invalid` if the branch's head has this very tree already.
+pub async fn promote(repository: &Repository, snapshot: SnapshotId, writer: &str) -> Result<Snapshot> {
+    let mut made = None;
+    let function = |state: &State, session: &Session| {
+        let (commit, record, op) = history::promoted(state, snapshot, session.id, &SystemClock)?;
+        made = Some(record);
+        Ok(Some((commit, op)))
+    };
+    repository.change(writer, &SystemClock, function).await?;
+    made.ok_or_else(|| Error::internal("a promotion without a snapshot"))
 }

@@ -1,31 +1,44 @@
-//! The story of a backup.
+//! The story of a backup: walk, compare, guard, read and chunk, pack, upload, guard again, pages, commit.
+//!
+//! What is known to be refused before contents are read costs no object. Packs that were uploaded before a late
+//! refusal, a lost race or a crash are garbage that nothing refers to: a commit is the only thing that publishes.
+
+mod blocks;
+mod decide;
+mod dedup;
+mod known;
+mod parent;
+mod publish;
+mod readers;
+mod report;
+mod seen;
+mod store;
+mod survey;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::clock::{Clock, SystemClock};
-use crate::error::Result;
-use crate::format::commit::Changes;
-use crate::guard::{Policy, Refusal};
+use tokio::runtime::Handle;
+
+use crate::clock::{Clock, Stopwatch, SystemClock};
+use crate::error::{Error, Result};
+use crate::format::commit::{Changes, check_branch_name};
+use crate::guard::{self, Policy, Refusal};
+use crate::history::Session;
 use crate::id::{PageId, SnapshotId};
 use crate::observer::{Interrupt, Observer};
 use crate::problem::Problem;
-use crate::repository::Repository;
+use crate::repository::{Repository, State};
+use crate::source::{Matcher, SourceRoot};
 use crate::store::RequestCounts;
 
-/// What is left out of a snapshot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Excludes {
-    /// Lines of gitignore syntax, relative to the source; the last that matches wins.
-    pub patterns: Vec<String>,
-    /// Leaves out the content of directories with a valid `CACHEDIR.TAG`.
-    pub caches: bool,
-    /// Leaves out the content of directories that are mount points of another file system.
-    pub one_file_system: bool,
-    /// Absolute paths that are never content: the receipt, the cache, a repository inside the source.
-    pub never: Vec<PathBuf>,
-}
+pub use crate::source::Excludes;
+
+use parent::Parent;
+use publish::Published;
+use report::Report;
 
 /// What to do with what a guard refuses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -155,6 +168,123 @@ pub async fn backup(
     options: BackupOptions,
     observer: Arc<dyn Observer>,
 ) -> Result<BackupReport> {
-    let _ = (repository, source, options, observer);
-    unimplemented!()
+    check_branch_name(&options.branch).map_err(|error| Error::invalid(error.to_string()))?;
+    repository.config().check_writable()?;
+    let state = repository.state().await?;
+    let (repository, source) = (repository.clone(), source.to_path_buf());
+    let handle = Handle::current();
+    let run = move || run(repository, &source, state, options, handle, observer);
+    tokio::task::spawn_blocking(run)
+        .await
+        .map_err(|error| Error::internal(format!("the backup did not end: {error}")))?
+}
+
+/// The story of a backup, on a thread of its own.
+fn run(
+    repository: Repository,
+    source: &Path,
+    state: State,
+    options: BackupOptions,
+    handle: Handle,
+    observer: Arc<dyn Observer>,
+) -> Result<BackupReport> {
+    let watch = Stopwatch::start();
+    let requests = repository.store().requests();
+    let began = options.clock.now();
+    let root = open_source(source)?;
+    let parent = Parent::find(&repository, &state, &options, root.directory_id())?;
+    let matcher = Matcher::new(&options.excludes)?;
+    let context = Context { repository, root, matcher, options, handle, observer, source: source.to_path_buf(), began };
+    let policy = &context.options.policy;
+
+    let mut survey = survey::survey(&context, &parent)?;
+    let mut verdict = guard::judge(&survey.tallied.findings, policy);
+    if verdict.as_ref().is_err_and(|refusal| refusal.guard == guard::Guard::MaxDelete) {
+        survey::recount_with_moves(&context, &parent, &mut survey)?;
+        verdict = guard::judge(&survey.tallied.findings, policy);
+    }
+    let mut report = Report::new(&context, &parent, requests, watch);
+    report.found(&survey.tallied);
+    if context.options.dry_run {
+        return Ok(report.planned(verdict.err()));
+    }
+    let keeps_refused = context.options.on_refusal == OnRefusal::Quarantine;
+    if let Err(refusal) = &verdict
+        && !keeps_refused
+    {
+        return Err((**refusal).clone().into());
+    }
+
+    let nothing_to_do = survey.files == 0 && survey.tallied.differences == 0 && !context.options.force;
+    if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
+        survey::note_known(&context, &mut survey, snapshot.id)?;
+        parent.keep_receipt(&context, snapshot)?;
+        return Ok(report.unchanged(snapshot));
+    }
+
+    let session = Session::begin(&state, &context.options.writer);
+    let stored = store::store(&context, &parent, survey, &session)?;
+    report.stored(&stored);
+    if let Some(snapshot) = parent.snapshot()
+        && stored.tallied.differences == 0
+        && !context.options.force
+    {
+        stored.known.finish(snapshot.id, context.root.directory_id());
+        parent.keep_receipt(&context, snapshot)?;
+        return Ok(report.unchanged(snapshot));
+    }
+    // Again, with what was learnt while reading: contents, moves, and what could not be read.
+    let verdict = guard::judge(&stored.tallied.findings, policy);
+    let published = match verdict {
+        Ok(approved) => publish::on_branch(&context, &parent, &state, &session, &stored, approved)?,
+        Err(refusal) if keeps_refused => {
+            let kept = publish::in_quarantine(&context, &parent, &state, &session, &stored, &refusal)?;
+            return Ok(report.quarantined(kept, *refusal));
+        }
+        Err(refusal) => return Err((*refusal).into()),
+    };
+    Ok(match published {
+        Published::Made(snapshot, changes) => {
+            stored.known.finish(snapshot.id, context.root.directory_id());
+            report.done(&snapshot, changes)
+        }
+        Published::EqualsHead(snapshot) => report.unchanged(&snapshot),
+    })
+}
+
+/// What every step of one backup needs.
+struct Context {
+    repository: Repository,
+    root: SourceRoot,
+    matcher: Matcher,
+    options: BackupOptions,
+    handle: Handle,
+    observer: Arc<dyn Observer>,
+    source: PathBuf,
+    began: jiff::Timestamp,
+}
+
+impl Context {
+    /// Where large lists are kept while the backup runs.
+    fn folder(&self) -> Option<&Path> {
+        self.repository.cache_folder()
+    }
+
+    /// The cache of inodes and ctimes for this branch and directory.
+    fn known_file(&self) -> Option<PathBuf> {
+        Some(known::file(self.folder()?, &self.options.branch, self.root.directory_id()))
+    }
+}
+
+/// Opens the source, or refuses: a source that fails at its root never becomes a snapshot.
+fn open_source(source: &Path) -> Result<SourceRoot> {
+    SourceRoot::open(source).map_err(|error| {
+        let shown = source.display();
+        let reason = match error.io_error().map(std::io::Error::kind) {
+            Some(std::io::ErrorKind::NotFound) => format!("the source {shown} does not exist"),
+            Some(std::io::ErrorKind::NotADirectory) => format!("the source {shown} is not a directory"),
+            _ => format!("the source {shown} cannot be read: {error}"),
+        };
+        guard::Refusal::plain(guard::Guard::Source, reason).into()
+    })
 }

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::pack::MAX_PACK_BYTES;
+use super::page::{MAX_LEVEL, MAX_PAGE_FRAME_BYTES};
 use super::{FormatError, frame};
 use crate::id::{CommitHash, FrameHash, PackName, PageId, SessionId, SnapshotId};
 
@@ -240,7 +242,7 @@ impl Snapshot {
         if let Value::Object(fields) = &mut record {
             fields.retain(|name, _| !matches!(name.as_str(), "id" | "tags" | "hold"));
         }
-        Ok(SnapshotId::of(&serde_json::to_vec(&record).map_err(json)?))
+        Ok(SnapshotId::of(&super::canonical_json(&record).map_err(json)?))
     }
 }
 
@@ -285,6 +287,14 @@ fn check(commit: &Commit) -> Result<(), FormatError> {
         }
         if !ids.insert(snapshot.id) {
             return broken(format!("snapshot {} is there twice", snapshot.id));
+        }
+        let tree = &snapshot.tree;
+        if tree.level > MAX_LEVEL
+            || u64::from(tree.length) > MAX_PAGE_FRAME_BYTES
+            || tree.offset.saturating_add(u64::from(tree.length)) > MAX_PACK_BYTES
+            || tree.pack_length > MAX_PACK_BYTES
+        {
+            return broken(format!("the tree of snapshot {} is out of range", snapshot.id));
         }
     }
     for (name, branch) in &commit.branches {

@@ -7,6 +7,9 @@ use super::FormatError;
 /// The level used everywhere: about as fast as the disk, and within a few percent of the slower ones.
 pub const LEVEL: i32 = 3;
 
+/// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
+const MAX_WINDOW_LOG: u32 = 23;
+
 /// Compresses bytes into one frame that carries its content size.
 ///
 /// # Errors
@@ -25,6 +28,8 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
     let mut input = frame;
     let mut content = Vec::new();
     let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut input).map_err(wrong)?.single_frame();
+    // The decoder allocates the window that the frame's header claims before it sees any content.
+    decoder.window_log_max(MAX_WINDOW_LOG).map_err(wrong)?;
     decoder.by_ref().take(limit.saturating_add(1)).read_to_end(&mut content).map_err(wrong)?;
     drop(decoder);
     if content.len() as u64 > limit {
@@ -48,6 +53,24 @@ mod tests {
         assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
         assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
         assert!(decompress("test", b"", 5).is_err());
+    }
+
+    #[test]
+    fn a_claimed_window_is_not_allocated_unchecked() {
+        // Magic; no content size, no single segment; window descriptor; one last raw block of 1 byte.
+        let frame =
+            |window_log: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, 9, 0, 0][..], b"x"].concat();
+        assert_eq!(decompress("test", &frame(23), 1).expect("decompresses"), b"x");
+        assert!(matches!(decompress("test", &frame(24), 1), Err(FormatError::Frame { .. })));
+    }
+
+    #[test]
+    fn a_frame_of_the_largest_block_has_an_allowed_window() {
+        let mut content = vec![0; 16 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut content);
+        let frame = compress("test", &content).expect("compresses");
+        assert!(decompress("test", &frame, 16 << 20).expect("decompresses") == content);
+        assert!(frame.len() as u64 <= crate::format::pack::MAX_BLOCK_FRAME_BYTES);
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub(crate) fn from_base64(what: &'static str, text: &str) -> Result<Vec<u8>, For
 
 /// Serialises with sorted keys and without white space, so that equal values are equal bytes.
 pub(crate) fn canonical_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
-    // `serde_json::Value` keeps object keys in a sorted map.
-    serde_json::to_vec(&serde_json::to_value(value)?)
+    let mut value = serde_json::to_value(value)?;
+    // Objects are sorted maps, unless some other crate of the program asks serde_json to preserve their order.
+    value.sort_all_objects();
+    serde_json::to_vec(&value)
 }

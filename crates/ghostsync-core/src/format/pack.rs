@@ -66,8 +66,11 @@ impl TableOfContents {
     pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
         let what = "table of contents";
         let json = serde_json::to_vec(self).map_err(|source| FormatError::Json { what, source })?;
-        let payload = frame::compress(what, &json)?;
         let too_large = FormatError::TooLarge { what, limit: MAX_TABLE_BYTES };
+        if json.len() as u64 > MAX_TABLE_BYTES {
+            return Err(too_large);
+        }
+        let payload = frame::compress(what, &json)?;
         let Ok(payload_bytes) = u32::try_from(payload.len() + FOOTER_BYTES) else { return Err(too_large) };
         let mut bytes = Vec::with_capacity(payload.len() + 16);
         bytes.extend_from_slice(&SKIPPABLE_MAGIC.to_le_bytes());
@@ -103,7 +106,9 @@ impl TableOfContents {
         if begin + 8 > footer {
             return Err(cut());
         }
-        if tail[begin..begin + 4] != SKIPPABLE_MAGIC.to_le_bytes() {
+        let payload_bytes = u32::try_from(length.saturating_sub(8)).map_err(|_| cut())?;
+        let header = [SKIPPABLE_MAGIC.to_le_bytes(), payload_bytes.to_le_bytes()].concat();
+        if tail[begin..begin + 8] != header {
             return Err(FormatError::rule(what, "not in a skippable frame"));
         }
         let json = frame::decompress(what, &tail[begin + 8..footer], MAX_TABLE_BYTES)?;

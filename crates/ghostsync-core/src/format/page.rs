@@ -195,9 +195,13 @@ impl<K: Copy + Eq + std::hash::Hash, V> Table<K, V> {
         Self { rows: Vec::new(), known: std::collections::HashSet::new() }
     }
 
-    fn insert(&mut self, key: K, value: impl FnOnce() -> V) {
+    fn is_new(&self, key: &K) -> bool {
+        !self.known.contains(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
         if self.known.insert(key) {
-            self.rows.push((key, value()));
+            self.rows.push((key, value));
         }
     }
 }
@@ -278,9 +282,7 @@ impl PageBuilder {
     /// # Errors
     /// Never in practice.
     pub fn push_child(&mut self, child: &Child) -> Result<(), FormatError> {
-        let (last, last_b64) = to_text_or_base64(child.last.as_bytes());
-        let line = ChildLine { last, last_b64, page: child.page.page, entries: child.entries, bytes: child.bytes };
-        self.push_line(&line)?;
+        self.push_line(&ChildLine::new(child))?;
         self.place_page(&child.page);
         Ok(())
     }
@@ -315,15 +317,20 @@ impl PageBuilder {
     }
 
     fn place_chunk(&mut self, chunk: ChunkId, placement: ChunkPlacement) {
-        let pack = self.pack_number(placement.pack);
-        self.chunks
-            .insert(chunk, || (pack, placement.frame_offset, placement.frame_bytes, placement.offset, placement.bytes));
+        // The first placement of a chunk counts; the header names no pack for the sake of another.
+        if self.chunks.is_new(&chunk) {
+            let pack = self.pack_number(placement.pack);
+            let row = (pack, placement.frame_offset, placement.frame_bytes, placement.offset, placement.bytes);
+            self.chunks.insert(chunk, row);
+        }
     }
 
     fn place_page(&mut self, page: &PageRef) {
-        let pack = self.pack_number(page.placement.pack);
-        let placement = page.placement;
-        self.pages.insert(page.page, || (pack, placement.offset, placement.bytes, placement.frame));
+        if self.pages.is_new(&page.page) {
+            let placement = page.placement;
+            let pack = self.pack_number(placement.pack);
+            self.pages.insert(page.page, (pack, placement.offset, placement.bytes, placement.frame));
+        }
     }
 
     fn pack_number(&mut self, pack: PackName) -> u32 {
@@ -397,6 +404,21 @@ struct ChildLine {
     page: PageId,
     entries: u64,
     bytes: u64,
+}
+
+impl ChildLine {
+    fn new(child: &Child) -> Self {
+        let (last, last_b64) = to_text_or_base64(child.last.as_bytes());
+        Self { last, last_b64, page: child.page.page, entries: child.entries, bytes: child.bytes }
+    }
+}
+
+/// The length in bytes of the line of a child page, with its line end.
+///
+/// # Errors
+/// Never in practice.
+pub fn child_line_bytes(child: &Child) -> Result<usize, FormatError> {
+    Ok(serde_json::to_vec(&ChildLine::new(child)).map_err(json)?.len() + 1)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -632,8 +654,9 @@ fn tree_path(text: Option<String>, base64: Option<String>) -> Result<TreePath, F
 fn check_holes(holes: &[Hole], size: u64) -> Option<u64> {
     let mut end = 0;
     let mut sum = 0;
-    for hole in holes {
-        if hole.length == 0 || hole.offset < end {
+    for (number, hole) in holes.iter().enumerate() {
+        // Two that touch would be one, and one content would have two lines.
+        if hole.length == 0 || hole.offset < end || (number > 0 && hole.offset == end) {
             return None;
         }
         end = hole.offset.checked_add(hole.length).filter(|end| *end <= size)?;
@@ -694,6 +717,7 @@ pub fn decode_unverified(stored: &[u8]) -> Result<(Page, PageId, u8), FormatErro
         Page::Children(children) if !children.is_sorted_by(|a, b| a.last < b.last) => {
             return Err(broken("its children are not in order"));
         }
+        Page::Entries(entries) if entries.is_empty() => return Err(broken("no entries")),
         Page::Children(children) if children.is_empty() => return Err(broken("no children")),
         Page::ListChildren(children) if children.is_empty() => return Err(broken("no children")),
         Page::Chunks(chunks) if chunks.is_empty() => return Err(broken("an empty list of chunks")),

@@ -1,1 +1,12 @@
 //! The log of commits: find the head, judge what may be built on it, make a commit.
+
+mod branch;
+mod cache;
+mod commit;
+mod head;
+
+pub(crate) use branch::{Overtaken, may_follow, promoted, with_hold, with_snapshot, with_tags};
+pub(crate) use cache::HeadCache;
+pub(crate) use commit::{Attempt, Session, attempt, change};
+pub use head::State;
+pub(crate) use head::find_head;

@@ -2,6 +2,10 @@
 
 mod content;
 mod read;
+mod upload;
+mod write;
 
 pub(crate) use content::{Assembly, Mismatch, Span, write_content};
 pub(crate) use read::{Block, BlockRef, Damage, FetchError, Run, fetch_run, runs};
+pub(crate) use upload::Uploader;
+pub(crate) use write::{DataPacks, MetaPacks, PackNames, SealedBlock};

@@ -1,18 +1,29 @@
 //! The object store: from a URL to requests with a limit on every length, and with every error told apart.
 
+mod cloud;
+mod count;
+mod failure;
 pub mod keys;
+mod limit;
+mod local;
 mod open;
 mod probe;
+mod split;
 
 use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use object_store::ObjectStore;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
+use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions};
 use serde::Serialize;
 
-use crate::error::Result;
+use self::count::{CountingStore, Counts};
+use self::failure::{failure, is_absent, is_out_of_range};
+use crate::error::{Error, ErrorKind, Result};
 
 pub use open::{StoreSettings, open_url};
 pub use probe::{ProbeReport, probe};
@@ -32,12 +43,28 @@ pub struct RequestCounts {
     pub head: u64,
 }
 
+impl RequestCounts {
+    /// The requests made since an earlier count.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            put: self.put.saturating_sub(earlier.put),
+            get: self.get.saturating_sub(earlier.get),
+            list: self.list.saturating_sub(earlier.list),
+            delete: self.delete.saturating_sub(earlier.delete),
+            head: self.head.saturating_sub(earlier.head),
+        }
+    }
+}
+
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     commits: Arc<dyn ObjectStore>,
+    counts: Arc<Counts>,
     location: String,
+    folder: Option<PathBuf>,
 }
 
 impl fmt::Debug for Store {
@@ -52,7 +79,7 @@ pub(crate) enum CreateAnswer {
     /// The store says that it made the object.
     Created,
     /// Any error: the object may be ours, another's, or not there.
-    Unclear(crate::error::Error),
+    Unclear(Error),
 }
 
 impl Store {
@@ -60,15 +87,28 @@ impl Store {
     /// elsewhere). `location` is shown in messages. Retries, if any, are the store's own; a second handle without
     /// retries for commits is given by [`Store::with_commit_handle`].
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<String>) -> Self {
-        Self { commits: Arc::clone(&objects), objects, location: location.into() }
+        let counts = Arc::new(Counts::default());
+        let objects: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(objects, Arc::clone(&counts)));
+        Self { commits: Arc::clone(&objects), objects, counts, location: location.into(), folder: None }
     }
 
     /// Creates commits through this handle, whose own retries should be off: a retry inside a client can turn
     /// our own applied write into "already exists", which costs one more read.
     #[must_use]
     pub fn with_commit_handle(mut self, commits: Arc<dyn ObjectStore>) -> Self {
-        self.commits = commits;
+        self.commits = Arc::new(CountingStore::new(commits, Arc::clone(&self.counts)));
         self
+    }
+
+    fn in_folder(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    /// The folder of a local store, absolute; `None` for any other.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     /// Where the repository lies, as it is shown in messages.
@@ -80,42 +120,139 @@ impl Store {
     /// The requests made so far through this store and its clones.
     #[must_use]
     pub fn requests(&self) -> RequestCounts {
-        unimplemented!()
+        self.counts.so_far()
     }
 
     /// Reads a whole object of at most `limit` bytes; `None` if it is not there.
     pub(crate) async fn get(&self, key: &Key, limit: u64) -> Result<Option<Bytes>> {
-        let _ = (key, limit);
-        unimplemented!()
+        let answer = match self.objects.get_opts(key, GetOptions::default()).await {
+            Ok(answer) => answer,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(self.failure("read", key, error)),
+        };
+        let size = answer.meta.size;
+        if size > limit {
+            return Err(self.corrupt(key, format!("has {size} bytes, at most {limit} are allowed")));
+        }
+        self.read_body(key, answer, size).await.map(Some)
     }
 
     /// Reads a range, exactly; an object that is not there or shorter is an error of kind `NotFound` or `Corrupt`.
-    pub(crate) async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Bytes> {
-        let _ = (key, range);
-        unimplemented!()
+    pub(crate) async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
+        let Some(length) = range.end.checked_sub(range.start) else {
+            return Err(Error::internal(format!("range {range:?} of {key} ends before it begins")));
+        };
+        // Stores differ on empty ranges; nobody needs to be asked for nothing.
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let answer = match self.objects.get_opts(key, GetOptions::new().with_range(Some(range.clone()))).await {
+            Ok(answer) => answer,
+            Err(error) if is_out_of_range(&error) => {
+                return Err(self.corrupt(key, format!("ends before byte {}", range.start)));
+            }
+            Err(error) => return Err(self.failure("read", key, error)),
+        };
+        // A store that knows the object to be shorter answers with what there is.
+        if answer.meta.size < range.end {
+            return Err(self.corrupt(key, format!("has {} bytes, {} are expected", answer.meta.size, range.end)));
+        }
+        self.read_body(key, answer, length).await
+    }
+
+    /// Reads the body of an answer, which must be exactly so long: nothing is kept beyond that, whatever comes.
+    async fn read_body(&self, key: &Key, answer: GetResult, length: u64) -> Result<Bytes> {
+        let mut body = answer.into_stream();
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        let mut received = 0_u64;
+        while let Some(piece) = body.try_next().await.map_err(|error| self.failure("read", key, error))? {
+            received = received.saturating_add(piece.len() as u64);
+            if received > length {
+                break;
+            }
+            // A body that comes in one piece is handed on without a copy.
+            if first.is_empty() && rest.is_empty() {
+                first = piece;
+            } else {
+                if rest.is_empty() {
+                    rest.reserve(usize::try_from(length).unwrap_or_default());
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                }
+                rest.extend_from_slice(&piece);
+            }
+        }
+        if received != length {
+            let reason = format!("the store sent {received} bytes of {key} and had promised {length}");
+            return Err(Error::new(ErrorKind::Unavailable, reason));
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
     }
 
     /// Writes an object, replacing what is there.
     pub(crate) async fn put(&self, key: &Key, bytes: Bytes) -> Result<()> {
-        let _ = (key, bytes);
-        unimplemented!()
+        match self.objects.put_opts(key, bytes.into(), PutOptions::default()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.failure("write", key, error)),
+        }
     }
 
     /// Creates an object through the commit handle, one request, no retry.
     pub(crate) async fn create(&self, key: &Key, bytes: Bytes) -> CreateAnswer {
-        let _ = (key, bytes);
-        unimplemented!()
+        match self.commits.put_opts(key, bytes.into(), PutOptions::from(PutMode::Create)).await {
+            Ok(_) => CreateAnswer::Created,
+            Err(error) => CreateAnswer::Unclear(self.failure("create", key, error)),
+        }
     }
 
-    /// Lists objects below a prefix, in no order: at most `most` of them.
-    pub(crate) async fn list(&self, prefix: &Key, most: usize) -> Result<Vec<object_store::ObjectMeta>> {
-        let _ = (prefix, most);
-        unimplemented!()
+    /// Lists objects below a prefix, in no order: at most `most` of them. Whatever lies there is listed, also what
+    /// this library did not put there; a local store leaves out its own unfinished files.
+    pub(crate) async fn list(&self, prefix: &Key, most: usize) -> Result<Vec<ObjectMeta>> {
+        let prefix_or_all = (!prefix.as_ref().is_empty()).then_some(prefix);
+        let listed = self.objects.list(prefix_or_all).take(most).try_collect().await;
+        listed.map_err(|error| self.failure("list", prefix, error))
     }
 
     /// The size in bytes of an object; `None` if it is not there.
     pub(crate) async fn size(&self, key: &Key) -> Result<Option<u64>> {
-        let _ = key;
-        unimplemented!()
+        match self.objects.get_opts(key, GetOptions::new().with_head(true)).await {
+            Ok(answer) => Ok(Some(answer.meta.size)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(self.failure("look at", key, error)),
+        }
+    }
+
+    /// Deletes objects; one that is not there is as good as deleted. All are tried before an error is returned.
+    pub(crate) async fn delete(&self, keys: Vec<Key>) -> Result<()> {
+        let mut deleted = self.objects.delete_stream(futures::stream::iter(keys).map(Ok).boxed());
+        let mut first_error = Ok(());
+        while let Some(answer) = deleted.next().await {
+            if let Err(error) = answer
+                && !is_absent(&error)
+                && first_error.is_ok()
+            {
+                first_error = Err(self.failure("delete objects such as", &key_of(&error), error));
+            }
+        }
+        first_error
+    }
+
+    fn failure(&self, action: &'static str, key: &Key, error: object_store::Error) -> Error {
+        failure(action, key, &self.location, error)
+    }
+
+    fn corrupt(&self, key: &Key, what: String) -> Error {
+        Error::corrupt(format!("{key} in {} {what}", self.location))
+    }
+}
+
+/// The key that an error names, for a message.
+fn key_of(error: &object_store::Error) -> Key {
+    use object_store::Error as E;
+    match error {
+        E::PermissionDenied { path, .. } | E::Unauthenticated { path, .. } | E::NotFound { path, .. } => {
+            Key::from(path.as_str())
+        }
+        _ => Key::default(),
     }
 }

@@ -1,5 +1,11 @@
-//! Pages as a stream of entries, and one lock-step merge of two such streams.
+//! Pages as a stream of entries, a stream of entries as pages, and one lock-step merge of two such streams.
 
+mod compare;
+mod pages;
 mod read;
+mod write;
 
-pub(crate) use read::{ChunkReader, Pages, TreeReader};
+pub(crate) use compare::{AtPath, Merge, Pair};
+pub(crate) use pages::{Access, Pages};
+pub(crate) use read::{ChunkReader, TreeIter, TreeReader};
+pub(crate) use write::{PageStore, TreeWriter, WrittenTree, write_chunk_list};

@@ -1,56 +1,246 @@
-//! Reads trees: pages by reference, verified, through a cache of meta packs; a tree as a stream of entries.
+//! A tree as a stream of entries, and a large file's list as a stream of chunks.
+//!
+//! What comes out is in strict tree order and has one entry a path, whatever a repository claims: a page that
+//! breaks the order, or whose last path is not the one its reference names, is `Corrupt`. Levels sink by one
+//! at every step, so pages that refer to each other in a circle cannot be followed for ever.
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use tokio::runtime::Handle;
+
+use super::pages::{Access, Pages};
+use crate::entry::ChunkList;
+use crate::error::{Error, Result};
 use crate::format::commit::TreeRef;
-use crate::format::page::{ChunkPlacement, Page, PageRef, Placed};
+use crate::format::page::{Child, ChunkPlacement, ListChild, Page, PagePlacement, PageRef, Placed, Placement};
 use crate::id::ChunkId;
-use crate::store::Store;
 use crate::tree_path::TreePath;
 
-/// Fetches and verifies pages.
-#[derive(Debug)]
-pub(crate) struct Pages {
-    store: Store,
-}
-
-impl Pages {
-    /// Reads one page.
-    pub(crate) async fn load(&self, page: &PageRef) -> Result<Arc<Page>> {
-        let _ = (page, &self.store);
-        unimplemented!()
+impl TreeRef {
+    /// The reference to the tree's root page.
+    #[must_use]
+    pub fn root(&self) -> PageRef {
+        PageRef {
+            page: self.page,
+            level: self.level,
+            placement: PagePlacement { pack: self.pack, offset: self.offset, bytes: self.length, frame: self.frame },
+        }
     }
 }
+
+/// A root page's pack up to this size is fetched whole even to look at one path.
+const SMALL_PACK_BYTES: u64 = 4 << 20;
 
 /// Streams the entries of a tree, in order, at and below a path.
 #[derive(Debug)]
-pub(crate) struct TreeReader {}
+pub(crate) struct TreeReader {
+    pages: Arc<Pages>,
+    access: Access,
+    below: TreePath,
+    /// What is left to visit, the next one last: a page and the last path that it must have.
+    stack: Vec<(PageRef, Option<TreePath>)>,
+    previous: Option<TreePath>,
+    visited: Vec<PageRef>,
+}
 
 impl TreeReader {
     pub(crate) fn new(pages: Arc<Pages>, tree: &TreeRef, below: TreePath) -> Self {
-        let _ = (pages, tree, below);
-        unimplemented!()
+        let access = if below.is_root() || tree.pack_length <= SMALL_PACK_BYTES { Access::Scan } else { Access::Point };
+        Self { pages, access, below, stack: vec![(tree.root(), None)], previous: None, visited: Vec::new() }
     }
 
-    /// The next entries; `None` at the end.
+    /// The next entries, never none; `None` at the end.
     pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<Placed>>> {
-        unimplemented!()
+        while let Some((page, last)) = self.stack.pop() {
+            self.visited.push(page);
+            match self.pages.load(&page, self.access).await? {
+                Page::Entries(entries) => {
+                    let entries = self.take(&page, last, entries)?;
+                    if !entries.is_empty() {
+                        return Ok(Some(entries));
+                    }
+                }
+                Page::Children(children) => self.descend(&page, last, children)?,
+                Page::Chunks(_) | Page::ListChildren(_) => {
+                    return Err(Error::corrupt(format!("page {} of a tree is a list of chunks", page.page)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The pages that were read since the last call.
+    pub(crate) fn take_visited(&mut self) -> Vec<PageRef> {
+        std::mem::take(&mut self.visited)
+    }
+
+    fn take(&mut self, page: &PageRef, last: Option<TreePath>, entries: Vec<Placed>) -> Result<Vec<Placed>> {
+        let out_of_order = || Error::corrupt(format!("page {} breaks the order of its tree", page.page));
+        let Some((first, end)) = entries.first().zip(entries.last()) else {
+            // Only the page of a tree without even a root could be empty; nobody writes one.
+            return Err(Error::corrupt(format!("page {} has no entries", page.page)));
+        };
+        if self.previous.as_ref().is_some_and(|previous| first.entry.path <= *previous)
+            || last.is_some_and(|last| end.entry.path != last)
+        {
+            return Err(out_of_order());
+        }
+        self.previous = Some(end.entry.path.clone());
+        if self.below.is_root() {
+            return Ok(entries);
+        }
+        Ok(entries.into_iter().filter(|placed| placed.entry.path.starts_with(&self.below)).collect())
+    }
+
+    fn descend(&mut self, page: &PageRef, last: Option<TreePath>, children: Vec<Child>) -> Result<()> {
+        if last.is_some_and(|last| children.last().is_none_or(|child| child.last != last)) {
+            return Err(Error::corrupt(format!("page {} breaks the order of its tree", page.page)));
+        }
+        let mut wanted = Vec::with_capacity(children.len());
+        for child in children {
+            if child.last < self.below {
+                self.previous = Some(child.last);
+                continue;
+            }
+            // A child whose last path is beyond what lies below the path is the last that can hold any of it.
+            let beyond = child.last > self.below && !child.last.starts_with(&self.below);
+            wanted.push((child.page, Some(child.last)));
+            if beyond {
+                break;
+            }
+        }
+        self.stack.extend(wanted.into_iter().rev());
+        Ok(())
+    }
+}
+
+/// A [`TreeReader`] for a plain thread, outside of any asynchronous context.
+#[derive(Debug)]
+pub(crate) struct TreeIter {
+    reader: Option<TreeReader>,
+    handle: Handle,
+    entries: std::vec::IntoIter<Placed>,
+    pages: Vec<PageRef>,
+}
+
+impl TreeIter {
+    /// Streams a whole tree, or nothing if there is none; remembers the pages it met.
+    pub(crate) fn new(pages: &Arc<Pages>, tree: Option<&TreeRef>, handle: Handle) -> Self {
+        let reader = tree.map(|tree| TreeReader::new(Arc::clone(pages), tree, TreePath::root()));
+        Self { reader, handle, entries: Vec::new().into_iter(), pages: Vec::new() }
+    }
+
+    /// The pages met so far, in the order they were read.
+    pub(crate) fn pages(&self) -> &[PageRef] {
+        &self.pages
+    }
+}
+
+impl Iterator for TreeIter {
+    type Item = Result<Placed>;
+
+    fn next(&mut self) -> Option<Result<Placed>> {
+        loop {
+            if let Some(placed) = self.entries.next() {
+                return Some(Ok(placed));
+            }
+            let reader = self.reader.as_mut()?;
+            let page = self.handle.block_on(reader.next_page());
+            self.pages.extend(reader.take_visited());
+            match page {
+                Ok(Some(entries)) => self.entries = entries.into_iter(),
+                Ok(None) => self.reader = None,
+                Err(error) => {
+                    self.reader = None;
+                    return Some(Err(error));
+                }
+            }
+        }
     }
 }
 
 /// Streams the chunks of one file, in order, wherever they are listed.
 #[derive(Debug)]
-pub(crate) struct ChunkReader {}
+pub(crate) struct ChunkReader {
+    pages: Arc<Pages>,
+    inline: Vec<(ChunkId, ChunkPlacement)>,
+    stack: Vec<(PageRef, Option<ChunkId>)>,
+    chunks_left: u64,
+    bytes_left: u64,
+    path: TreePath,
+    visited: Vec<PageRef>,
+}
 
 impl ChunkReader {
     pub(crate) fn new(pages: Arc<Pages>, placed: &Placed) -> Self {
-        let _ = (pages, placed);
-        unimplemented!()
+        let path = placed.entry.path.clone();
+        let mut reader = Self {
+            pages,
+            inline: Vec::new(),
+            stack: Vec::new(),
+            chunks_left: 0,
+            bytes_left: 0,
+            path,
+            visited: Vec::new(),
+        };
+        let Some(content) = placed.entry.content() else { return reader };
+        reader.bytes_left = content.data_bytes();
+        match (&placed.content, &content.chunks) {
+            (Placement::Chunks(placements), ChunkList::Whole) => {
+                reader.inline =
+                    placements.iter().map(|placement| (ChunkId::of_whole(content.hash), *placement)).collect();
+            }
+            (Placement::Chunks(placements), ChunkList::Inline(chunks)) => {
+                reader.inline = chunks.iter().copied().zip(placements.iter().copied()).collect();
+            }
+            (Placement::List(root), ChunkList::Pages { count, .. }) => {
+                reader.stack.push((*root, None));
+                reader.chunks_left = *count;
+                return reader;
+            }
+            _ => {}
+        }
+        reader.chunks_left = reader.inline.len() as u64;
+        reader
     }
 
-    /// The next chunks; `None` at the end. Their lengths add up to the file's data, which is checked at the end.
+    /// The next chunks, never none; `None` at the end, when they have added up to the file's data.
     pub(crate) async fn next_chunks(&mut self) -> Result<Option<Vec<(ChunkId, ChunkPlacement)>>> {
-        unimplemented!()
+        if !self.inline.is_empty() {
+            let chunks = std::mem::take(&mut self.inline);
+            return self.count(chunks).map(Some);
+        }
+        while let Some((page, last)) = self.stack.pop() {
+            self.visited.push(page);
+            match self.pages.load(&page, Access::Scan).await? {
+                Page::Chunks(chunks)
+                    if last.is_none_or(|last| chunks.last().is_some_and(|(chunk, _)| *chunk == last)) =>
+                {
+                    return self.count(chunks).map(Some);
+                }
+                Page::ListChildren(children) => {
+                    let next = |child: ListChild| (child.page, Some(child.last));
+                    self.stack.extend(children.into_iter().rev().map(next));
+                }
+                _ => return Err(self.damaged()),
+            }
+        }
+        if self.chunks_left > 0 || self.bytes_left > 0 { Err(self.damaged()) } else { Ok(None) }
+    }
+
+    /// The list pages that were read since the last call.
+    pub(crate) fn take_visited(&mut self) -> Vec<PageRef> {
+        std::mem::take(&mut self.visited)
+    }
+
+    fn count(&mut self, chunks: Vec<(ChunkId, ChunkPlacement)>) -> Result<Vec<(ChunkId, ChunkPlacement)>> {
+        let bytes: u64 = chunks.iter().map(|(_, placement)| u64::from(placement.bytes)).sum();
+        let left = self.chunks_left.checked_sub(chunks.len() as u64).zip(self.bytes_left.checked_sub(bytes));
+        (self.chunks_left, self.bytes_left) = left.ok_or_else(|| self.damaged())?;
+        Ok(chunks)
+    }
+
+    fn damaged(&self) -> Error {
+        Error::corrupt(format!("the list of chunks of {} does not match its entry", self.path))
     }
 }

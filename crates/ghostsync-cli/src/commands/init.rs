@@ -1,0 +1,32 @@
+//! `init`: creates a repository.
+
+use ghostsync_core::Result;
+use ghostsync_core::repository::CreateOptions;
+use serde_json::json;
+
+use crate::args::{CommitModeArg, InitArgs};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::hint::Action;
+
+pub(super) async fn run(context: &mut Context, args: InitArgs) -> Result<Exit> {
+    context.action = Action::Init;
+    let CommitModeArg::Atomic = args.commit_mode;
+    let create = CreateOptions { skip_probe: args.skip_probe, if_missing: args.if_missing };
+    let repository = context.create(create).await?;
+    let location = crate::render::human::without_password(repository.store().location());
+    context.output.note(&format!("the repository at {location} has the id"));
+    let document = json!({
+        "repository": repository.id(),
+        "location": location,
+        "format": repository.config().format,
+        "outcome": "done",
+    });
+    // The id alone on stdout, whatever else is said: it is what scripts keep for `--genesis`.
+    if context.output.is_json() {
+        context.output.json(&document)?;
+    } else {
+        context.output.line(repository.id())?;
+    }
+    Ok(Exit::Done)
+}

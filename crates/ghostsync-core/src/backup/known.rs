@@ -1,0 +1,149 @@
+//! Inode and ctime of every entry as the last backup of this directory saw them: saves reading files and attributes
+//! again, and notices a change that left size and mtime alone. Only a cache: without it more is read.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::iter::Peekable;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::seen::read_record;
+use crate::id::SnapshotId;
+use crate::receipt::DirectoryId;
+use crate::source::Found;
+use crate::tree_path::TreePath;
+
+/// Version, snapshot, device and inode of the directory.
+const HEADER_BYTES: usize = 4 + 32 + 8 + 8;
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    path: Vec<u8>,
+    inode: u64,
+    ctime: (i64, u32),
+}
+
+/// What a look into the cache says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// There is no cache for this snapshot.
+    Nothing,
+    /// Inode and ctime are the same.
+    Same,
+    /// They differ, or the entry was too fresh to be noted.
+    Different,
+}
+
+/// Reads the cache in step with a walk.
+pub(super) struct KnownReader {
+    records: Option<Peekable<Records>>,
+}
+
+struct Records(BufReader<zstd::Decoder<'static, BufReader<File>>>);
+
+impl Iterator for Records {
+    type Item = (TreePath, Record);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // A cut or damaged cache ends here: what follows counts as different and is read again.
+        let record: Record = read_record(&mut self.0).ok()?;
+        let path = TreePath::parse(record.path.clone()).ok()?;
+        Some((path, record))
+    }
+}
+
+/// The cache file of a branch and a directory.
+pub(super) fn file(folder: &Path, branch: &str, directory: DirectoryId) -> PathBuf {
+    let name = blake3::hash(format!("{branch}\0{}\0{}", directory.device, directory.inode).as_bytes());
+    folder.join("known").join(&name.to_hex()[..32])
+}
+
+impl KnownReader {
+    /// Opens the cache if it is there and was made with this snapshot of this directory.
+    pub(super) fn open(file: Option<&Path>, snapshot: Option<SnapshotId>, directory: DirectoryId) -> Self {
+        let open = || {
+            let mut file = File::open(file?).ok()?;
+            let mut stored = [0; HEADER_BYTES];
+            file.read_exact(&mut stored).ok()?;
+            let decoder = zstd::Decoder::new(file).ok()?;
+            (stored == header(snapshot?, directory)).then(|| Records(BufReader::new(decoder)).peekable())
+        };
+        Self { records: open() }
+    }
+
+    /// Looks an entry up; paths must come in tree order.
+    pub(super) fn look(&mut self, found: &Found) -> Known {
+        let Some(records) = &mut self.records else { return Known::Nothing };
+        while records.next_if(|(path, _)| *path < found.path).is_some() {}
+        let same = records.peek().is_some_and(|(path, record)| {
+            *path == found.path
+                && record.inode == found.inode
+                && record.ctime == (found.ctime.seconds, found.ctime.nanoseconds)
+        });
+        if same { Known::Same } else { Known::Different }
+    }
+}
+
+fn header(snapshot: SnapshotId, directory: DirectoryId) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(&1_u32.to_le_bytes());
+    header[4..36].copy_from_slice(snapshot.as_bytes());
+    header[36..44].copy_from_slice(&directory.device.to_le_bytes());
+    header[44..].copy_from_slice(&directory.inode.to_le_bytes());
+    header
+}
+
+/// Writes the cache; any failure leaves none, which only costs time.
+pub(super) struct KnownWriter {
+    writer: Option<BufWriter<zstd::Encoder<'static, tempfile::NamedTempFile>>>,
+    file: Option<PathBuf>,
+}
+
+impl KnownWriter {
+    /// Begins a new cache file; it takes the place of the old one when it is finished. Without a file it does nothing.
+    pub(super) fn create(file: Option<PathBuf>) -> Self {
+        let open = |file: &Path| -> std::io::Result<_> {
+            let folder = file.parent().unwrap_or(Path::new("."));
+            fs::create_dir_all(folder)?;
+            let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+            temporary.write_all(&[0; HEADER_BYTES])?;
+            Ok(BufWriter::new(zstd::Encoder::new(temporary, 1)?))
+        };
+        Self { writer: file.as_deref().and_then(|file| open(file).ok()), file }
+    }
+
+    /// Notes an entry.
+    pub(super) fn push(&mut self, found: &Found) {
+        let Some(writer) = &mut self.writer else { return };
+        let record = Record {
+            path: found.path.as_bytes().to_vec(),
+            inode: found.inode,
+            ctime: (found.ctime.seconds, found.ctime.nanoseconds),
+        };
+        let mut write = || -> std::io::Result<()> {
+            let bytes = postcard::to_stdvec(&record).map_err(std::io::Error::other)?;
+            let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+            writer.write_all(&length.to_le_bytes())?;
+            writer.write_all(&bytes)
+        };
+        if write().is_err() {
+            self.writer = None;
+        }
+    }
+
+    /// Says which snapshot of which directory this is about, and puts the new file in the place of the old one.
+    pub(super) fn finish(self, snapshot: SnapshotId, directory: DirectoryId) {
+        let Self { writer, file } = self;
+        let Some(file) = file else { return };
+        let finish = || -> Option<()> {
+            let mut temporary = writer?.into_inner().ok()?.finish().ok()?;
+            temporary.seek(SeekFrom::Start(0)).ok()?;
+            temporary.write_all(&header(snapshot, directory)).ok()?;
+            temporary.persist(&file).ok().map(drop)
+        };
+        if finish().is_none() {
+            drop(fs::remove_file(&file));
+        }
+    }
+}

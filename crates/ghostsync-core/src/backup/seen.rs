@@ -1,0 +1,251 @@
+//! What the walk saw, kept for a second pass: in memory while it is small, in a file of the cache after that.
+
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tempfile::SpooledTempFile;
+
+use crate::entry::{DeviceNumber, FileTime, Xattr};
+use crate::error::{Error, Result};
+use crate::source::{Found, FoundKind};
+use crate::tree::AtPath;
+use crate::tree_path::TreePath;
+
+/// One thing that the walk saw.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// An entry.
+    Entry(SeenEntry),
+    /// Something that could not be read; with `below`, what lies in the directory just before.
+    Unreadable { path: TreePath, below: bool, message: String },
+    /// An entry, and everything below it, that the excludes hide.
+    Excluded { path: TreePath },
+}
+
+/// An entry as the walk saw it.
+#[derive(Debug)]
+pub(super) struct SeenEntry {
+    pub(super) found: Found,
+    /// `None`: inode and ctime are those of the parent snapshot's backup, so these are too.
+    pub(super) xattrs: Option<Vec<Xattr>>,
+    /// The first member of its hard-link group.
+    pub(super) link: Option<TreePath>,
+    /// Whether equal size and mtime mean equal content.
+    pub(super) trusted: bool,
+    /// Whether it changed so shortly before it was looked at that a later change may show the same times.
+    pub(super) racy: bool,
+}
+
+impl AtPath for Seen {
+    fn path(&self) -> &TreePath {
+        match self {
+            Self::Entry(entry) => &entry.found.path,
+            Self::Unreadable { path, .. } | Self::Excluded { path } => path,
+        }
+    }
+}
+
+/// Values in the order they were written, on disk once they are more than a few MiB.
+pub(super) struct Spool<T> {
+    writer: BufWriter<zstd::Encoder<'static, SpooledTempFile>>,
+    count: u64,
+    kind: std::marker::PhantomData<T>,
+}
+
+const IN_MEMORY_BYTES: usize = 8 << 20;
+const MAX_RECORD_BYTES: usize = 64 << 20;
+
+impl<T: Serialize + DeserializeOwned> Spool<T> {
+    /// Begins one; without a folder it stays in memory, compressed.
+    pub(super) fn new(folder: Option<&Path>) -> Result<Self> {
+        let file = match folder {
+            Some(folder) => tempfile::spooled_tempfile_in(IN_MEMORY_BYTES, folder),
+            None => SpooledTempFile::new(usize::MAX),
+        };
+        let encoder = zstd::Encoder::new(file, 1).map_err(failed)?;
+        Ok(Self { writer: BufWriter::with_capacity(1 << 16, encoder), count: 0, kind: std::marker::PhantomData })
+    }
+
+    pub(super) fn push(&mut self, value: &T) -> Result<()> {
+        let bytes = postcard::to_stdvec(value).map_err(|error| failed(io::Error::other(error)))?;
+        let length = u32::try_from(bytes.len()).map_err(|error| failed(io::Error::other(error)))?;
+        self.count += 1;
+        self.writer.write_all(&length.to_le_bytes()).and_then(|()| self.writer.write_all(&bytes)).map_err(failed)
+    }
+
+    /// The number of values.
+    pub(super) fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// Ends writing; the result can be read as often as wanted.
+    pub(super) fn finish(self) -> Result<Spooled<T>> {
+        let encoder = self.writer.into_inner().map_err(|error| failed(error.into_error()))?;
+        Ok(Spooled { file: encoder.finish().map_err(failed)?, count: self.count, kind: self.kind })
+    }
+}
+
+/// A finished [`Spool`].
+pub(super) struct Spooled<T> {
+    file: SpooledTempFile,
+    count: u64,
+    kind: std::marker::PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Spooled<T> {
+    /// Reads it from its begin.
+    pub(super) fn read(&mut self) -> Result<Replay<'_, T>> {
+        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let decoder = zstd::Decoder::new(&mut self.file).map_err(failed)?;
+        Ok(Replay { reader: BufReader::with_capacity(1 << 16, decoder), left: self.count, kind: self.kind })
+    }
+}
+
+/// Reads a [`Spooled`].
+pub(super) struct Replay<'a, T> {
+    reader: BufReader<zstd::Decoder<'static, BufReader<&'a mut SpooledTempFile>>>,
+    left: u64,
+    kind: std::marker::PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Replay<'_, T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Result<T>> {
+        self.left = self.left.checked_sub(1)?;
+        Some(read_record(&mut self.reader).map_err(failed))
+    }
+}
+
+/// Reads one record; the file is this process's own, so a bad length is a defect or a broken disk.
+pub(super) fn read_record<T: DeserializeOwned>(reader: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    reader.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_RECORD_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a record is too long"));
+    }
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes)?;
+    postcard::from_bytes(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn failed(source: io::Error) -> Error {
+    Error::local("keep", "the list of entries in the cache folder", source)
+}
+
+/// The stored form of [`Seen`].
+#[derive(Serialize, Deserialize)]
+pub(super) enum SeenRecord {
+    Entry(Box<EntryRecord>),
+    Unreadable { path: Vec<u8>, below: bool, message: String },
+    Excluded { path: Vec<u8> },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct EntryRecord {
+    path: Vec<u8>,
+    kind: KindRecord,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: (i64, u32),
+    ctime: (i64, u32),
+    device: u64,
+    inode: u64,
+    links: u64,
+    xattrs: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    link: Option<Vec<u8>>,
+    trusted: bool,
+    racy: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+enum KindRecord {
+    File(u64),
+    Directory,
+    Symlink(Vec<u8>),
+    Fifo,
+    CharDevice(u32, u32),
+    BlockDevice(u32, u32),
+    Socket,
+}
+
+impl From<&Seen> for SeenRecord {
+    fn from(seen: &Seen) -> Self {
+        let entry = match seen {
+            Seen::Entry(entry) => entry,
+            Seen::Unreadable { path, below, message } => {
+                return Self::Unreadable { path: path.as_bytes().to_vec(), below: *below, message: message.clone() };
+            }
+            Seen::Excluded { path } => return Self::Excluded { path: path.as_bytes().to_vec() },
+        };
+        let found = &entry.found;
+        let xattrs = entry.xattrs.as_ref();
+        Self::Entry(Box::new(EntryRecord {
+            path: found.path.as_bytes().to_vec(),
+            kind: match &found.kind {
+                FoundKind::File { size } => KindRecord::File(*size),
+                FoundKind::Directory => KindRecord::Directory,
+                FoundKind::Symlink { target } => KindRecord::Symlink(target.clone()),
+                FoundKind::Fifo => KindRecord::Fifo,
+                FoundKind::CharDevice(device) => KindRecord::CharDevice(device.major, device.minor),
+                FoundKind::BlockDevice(device) => KindRecord::BlockDevice(device.major, device.minor),
+                FoundKind::Socket => KindRecord::Socket,
+            },
+            mode: found.mode,
+            uid: found.uid,
+            gid: found.gid,
+            mtime: (found.mtime.seconds, found.mtime.nanoseconds),
+            ctime: (found.ctime.seconds, found.ctime.nanoseconds),
+            device: found.device,
+            inode: found.inode,
+            links: found.links,
+            xattrs: xattrs.map(|all| all.iter().map(|xattr| (xattr.name.clone(), xattr.value.clone())).collect()),
+            link: entry.link.as_ref().map(|link| link.as_bytes().to_vec()),
+            trusted: entry.trusted,
+            racy: entry.racy,
+        }))
+    }
+}
+
+impl TryFrom<SeenRecord> for Seen {
+    type Error = Error;
+
+    fn try_from(record: SeenRecord) -> Result<Self> {
+        let parse = |path: Vec<u8>| TreePath::parse(path).map_err(|error| Error::internal(error.to_string()));
+        let record = match record {
+            SeenRecord::Entry(record) => *record,
+            SeenRecord::Unreadable { path, below, message } => {
+                return Ok(Self::Unreadable { path: parse(path)?, below, message });
+            }
+            SeenRecord::Excluded { path } => return Ok(Self::Excluded { path: parse(path)? }),
+        };
+        let time = |(seconds, nanoseconds)| FileTime { seconds, nanoseconds };
+        let found = Found {
+            path: parse(record.path)?,
+            kind: match record.kind {
+                KindRecord::File(size) => FoundKind::File { size },
+                KindRecord::Directory => FoundKind::Directory,
+                KindRecord::Symlink(target) => FoundKind::Symlink { target },
+                KindRecord::Fifo => FoundKind::Fifo,
+                KindRecord::CharDevice(major, minor) => FoundKind::CharDevice(DeviceNumber { major, minor }),
+                KindRecord::BlockDevice(major, minor) => FoundKind::BlockDevice(DeviceNumber { major, minor }),
+                KindRecord::Socket => FoundKind::Socket,
+            },
+            mode: record.mode,
+            uid: record.uid,
+            gid: record.gid,
+            mtime: time(record.mtime),
+            ctime: time(record.ctime),
+            device: record.device,
+            inode: record.inode,
+            links: record.links,
+        };
+        let xattrs = record.xattrs.map(|all| all.into_iter().map(|(name, value)| Xattr { name, value }).collect());
+        let link = record.link.map(parse).transpose()?;
+        Ok(Self::Entry(SeenEntry { found, xattrs, link, trusted: record.trusted, racy: record.racy }))
+    }
+}

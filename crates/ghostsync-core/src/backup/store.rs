@@ -1,0 +1,455 @@
+//! The second pass: reads what must be read, stores chunks and pages, and writes the new tree.
+//!
+//! It goes through what the first pass saw, in the same order, in step with the parent's tree again. Threads read and
+//! chunk files ahead, others compress blocks; this one takes their results in tree order. An entry waits until the
+//! blocks of its chunks lie in a pack, then goes into the tree. Everything that waits is bounded.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::blocks::Blocks;
+use super::decide::{Decider, Step, file_entry, special_entry};
+use super::dedup::{Dedup, Location};
+use super::known::KnownWriter;
+use super::readers::{News, Readers};
+use super::seen::{Seen, SeenEntry};
+use super::survey::{Survey, count_made, size_of};
+use super::tally::{AddedContents, Tallied, Tally};
+use super::{Context, Parent};
+use crate::entry::{Entry, EntryKind, FileContent};
+use crate::error::{Error, Result};
+use crate::format::page::{Placed, Placement};
+use crate::history::Session;
+use crate::id::{ChunkId, PackName};
+use crate::observer::Progress;
+use crate::pack::{DataPacks, MetaPacks, PackNames, Uploader};
+use crate::source::{Content, Found, ReadEvent, ReadOutcome, file_xattrs, racy};
+use crate::tree::{Merge, TreeIter, TreeWriter, WrittenTree, write_chunk_list};
+use crate::tree_path::TreePath;
+
+/// Files that are being read or wait to be taken.
+const MAX_FILES_AHEAD: usize = 256;
+/// Their bytes, as far as they are in memory; one file may be larger.
+const MAX_BYTES_AHEAD: u64 = 48 << 20;
+/// What one file can have in memory at most: its chunks that wait, and the one being cut.
+const MAX_FILE_BYTES_AHEAD: u64 = 24 << 20;
+/// Entries that wait for a block, before it is sealed early.
+const MAX_WAITING: usize = 8192;
+/// Blocks that are being compressed.
+const MAX_BLOCKS_AHEAD: u64 = 6;
+
+/// What the second pass stored.
+pub(super) struct Stored {
+    pub(super) tree: WrittenTree,
+    /// Lengths of the meta packs made here.
+    pub(super) pack_lengths: HashMap<PackName, u64>,
+    pub(super) uploaded_bytes: u64,
+    pub(super) tallied: Tallied,
+    pub(super) known: KnownWriter,
+}
+
+/// Stores a source as the survey saw it. Returns when every pack is acknowledged; nothing refers to them yet.
+pub(super) fn store(context: &Context, parent: &Parent, survey: Survey, session: &Session) -> Result<Stored> {
+    let Survey { mut seen, tallied, files, bytes, parent_chunks, parent_pages } = survey;
+    context.observer.progress(Progress::Planned { files, bytes });
+    let pages = Arc::clone(context.repository.pages());
+    let names = PackNames::new(session.begin, session.id);
+    let uploader =
+        Uploader::new(context.repository.store().clone(), context.handle.clone(), Arc::clone(&context.observer));
+    std::thread::scope(|scope| {
+        let readers = Readers::start(scope, context);
+        let mut assembly = Assembly {
+            context,
+            queue: VecDeque::new(),
+            bytes_ahead: 0,
+            blocks: Blocks::start(scope),
+            dedup: Dedup::new(
+                parent_chunks,
+                parent_pages.clone(),
+                Arc::clone(&pages),
+                context.handle.clone(),
+                context.folder(),
+            ),
+            data: DataPacks::new(names.clone()),
+            meta: MetaPacks::new(names, &parent_pages, uploader, Arc::clone(&pages)),
+            waiting: VecDeque::new(),
+            groups: Groups::default(),
+            tree: TreeWriter::default(),
+            tally: Tally::new(parent.id(), context.folder())?,
+            removed_sizes: tallied.removed_sizes,
+            added: AddedContents::default(),
+            known: KnownWriter::create(context.known_file()),
+        };
+        let mut decider = Decider::new(&context.matcher, context.options.reread);
+        let left = seen.read()?.map(|record| Seen::try_from(record?));
+        let right = TreeIter::new(&pages, parent.tree(), context.handle.clone());
+        for pair in Merge::new(left, right) {
+            context.options.interrupt.check()?;
+            let (step, problem) = decider.decide(pair?);
+            if let Some((path, message)) = problem {
+                assembly.tally.unreadable(&path, message);
+            }
+            assembly.take(step, &readers)?;
+            assembly.advance(&readers)?;
+        }
+        assembly.finish(&readers)
+    })
+}
+
+/// What has its place in the order, and may still be read.
+enum Slot {
+    Entry(Placed, Option<Found>),
+    File { seen: SeenEntry, old: Option<Placed>, news: Receiver<News>, weight: u64 },
+    Link { seen: SeenEntry, old: Option<Placed> },
+}
+
+/// What has been read, and may still wait for its blocks.
+enum Waiting {
+    Entry(Placed, Option<Found>),
+    File(Box<ReadFile>),
+    Link { seen: SeenEntry, old: Option<Placed> },
+}
+
+struct ReadFile {
+    seen: SeenEntry,
+    old: Option<Placed>,
+    content: Content,
+    locations: Vec<Location>,
+    unstable: bool,
+}
+
+/// Contents of hard-link groups, by the path of the first member.
+#[derive(Default)]
+struct Groups {
+    contents: HashMap<TreePath, (FileContent, Placement, bool)>,
+    /// Groups whose content has been read, or is the parent's.
+    read: std::collections::HashSet<TreePath>,
+    /// Groups whose first member was gone when it was to be read: another took its place.
+    renamed: HashMap<TreePath, TreePath>,
+}
+
+struct Assembly<'a> {
+    context: &'a Context,
+    queue: VecDeque<Slot>,
+    bytes_ahead: u64,
+    blocks: Blocks,
+    dedup: Dedup,
+    data: DataPacks,
+    meta: MetaPacks,
+    waiting: VecDeque<Waiting>,
+    groups: Groups,
+    tree: TreeWriter,
+    tally: Tally,
+    removed_sizes: std::collections::HashSet<u64>,
+    added: AddedContents,
+    known: KnownWriter,
+}
+
+impl Assembly<'_> {
+    /// Puts one path in its place.
+    fn take(&mut self, step: Step, readers: &Readers) -> Result<()> {
+        match step {
+            Step::Keep(seen, old) => {
+                self.tally.parent(&old.entry);
+                self.count(&old.entry);
+                let found = (!seen.racy).then_some(seen.found);
+                self.queue.push_back(Slot::Entry(old, found));
+            }
+            Step::Touch(seen, old) => {
+                self.tally.parent(&old.entry);
+                let entry = super::decide::entry(&seen, old.entry.kind.clone(), Some(&old.entry), false);
+                self.count(&entry);
+                self.tally.touched();
+                let found = (!seen.racy).then_some(seen.found);
+                self.queue.push_back(Slot::Entry(Placed { entry, content: old.content }, found));
+            }
+            Step::Make(seen, old) => {
+                let old = old.as_ref().map(|old| &old.entry);
+                count_made(&mut self.tally, &seen, old)?;
+                if let Some(placed) = special_entry(&seen, old) {
+                    let found = (!seen.racy).then_some(seen.found);
+                    self.queue.push_back(Slot::Entry(placed, found));
+                }
+            }
+            Step::Carry(old) => self.carry(old),
+            Step::Gone(old) => {
+                self.tally.parent(&old.entry);
+                self.tally.removed(&old.entry)?;
+            }
+            Step::Hidden(old) => {
+                self.tally.parent(&old.entry);
+                self.tally.excluded(&old.entry);
+            }
+            Step::Read(seen, old) if seen.link.as_ref().is_some_and(|first| *first != seen.found.path) => {
+                self.queue.push_back(Slot::Link { seen, old });
+            }
+            Step::Read(seen, old) => self.ask(seen, old, readers)?,
+            Step::Skip => {}
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, seen: SeenEntry, old: Option<Placed>, readers: &Readers) -> Result<()> {
+        let weight = size_of(&seen.found).min(MAX_FILE_BYTES_AHEAD);
+        self.bytes_ahead += weight;
+        let news = readers.read(&seen.found)?;
+        self.queue.push_back(Slot::File { seen, old, news, weight });
+        Ok(())
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        self.tally.entry(entry.counts(), matches!(entry.kind, EntryKind::Socket), entry.size());
+    }
+
+    /// Carries the parent's version forward.
+    fn carry(&mut self, mut old: Placed) {
+        self.tally.parent(&old.entry);
+        self.count(&old.entry);
+        old.entry.unread = true;
+        self.queue.push_back(Slot::Entry(old, None));
+    }
+
+    /// Takes from the front of the queue while too much is ahead; what needs no reading never waits there.
+    fn advance(&mut self, readers: &Readers) -> Result<()> {
+        while self.queue.len() > MAX_FILES_AHEAD
+            || self.bytes_ahead > MAX_BYTES_AHEAD
+            || self.queue.front().is_some_and(|slot| matches!(slot, Slot::Entry(..)))
+        {
+            self.take_front(readers)?;
+        }
+        Ok(())
+    }
+
+    fn take_front(&mut self, readers: &Readers) -> Result<()> {
+        match self.queue.pop_front() {
+            None => return Ok(()),
+            Some(Slot::Entry(placed, found)) => {
+                if placed.entry.link.as_ref() == Some(&placed.entry.path) {
+                    self.groups.read.insert(placed.entry.path.clone());
+                }
+                self.waiting.push_back(Waiting::Entry(placed, found));
+            }
+            Some(Slot::Link { seen, old }) => self.take_link(seen, old, readers)?,
+            Some(Slot::File { seen, old, news, weight }) => {
+                self.take_file(seen, old, &news)?;
+                self.bytes_ahead -= weight;
+            }
+        }
+        self.settle(false)
+    }
+
+    /// A later member of a hard-link group has the content of the first, unless that was gone when it was to be read.
+    fn take_link(&mut self, mut seen: SeenEntry, old: Option<Placed>, readers: &Readers) -> Result<()> {
+        if let Some(first) = seen.link.as_ref().and_then(|first| self.groups.renamed.get(first)) {
+            seen.link = Some(first.clone());
+        }
+        if seen.link.as_ref().is_some_and(|first| self.groups.read.contains(first)) {
+            self.waiting.push_back(Waiting::Link { seen, old });
+            return Ok(());
+        }
+        if let Some(first) = seen.link.replace(seen.found.path.clone()) {
+            self.groups.renamed.insert(first, seen.found.path.clone());
+        }
+        let news = readers.read(&seen.found)?;
+        self.take_file(seen, old, &news)
+    }
+
+    fn take_file(&mut self, mut seen: SeenEntry, old: Option<Placed>, news: &Receiver<News>) -> Result<()> {
+        let mut locations = Vec::new();
+        let outcome = loop {
+            match news.recv().map_err(|_| Error::internal("a reading thread ended"))? {
+                News::Event(ReadEvent::Begin) => locations.clear(),
+                News::Event(ReadEvent::Chunk { id, bytes }) => {
+                    self.context.observer.progress(Progress::Advanced { files: 0, bytes: bytes.len() as u64 });
+                    locations.push(match self.dedup.find(id)? {
+                        Some(location) => location,
+                        None => {
+                            let number = self.dedup.insert(id);
+                            self.blocks.push(id, &bytes)?;
+                            self.pump(self.blocks.in_flight() > MAX_BLOCKS_AHEAD)?;
+                            Location::Ours(number)
+                        }
+                    });
+                }
+                News::Done(outcome) => break outcome?,
+            }
+        };
+        self.context.observer.progress(Progress::Advanced { files: 1, bytes: 0 });
+        let lost = match outcome {
+            ReadOutcome::Read { found, content, unstable } => {
+                if found.ctime != seen.found.ctime {
+                    match file_xattrs(&self.context.root, &found.path) {
+                        Ok(xattrs) => seen.xattrs = Some(xattrs),
+                        Err(error) => self.tally.unreadable(
+                            &found.path,
+                            format!("its attributes could not be read after it changed: {error}"),
+                        ),
+                    }
+                }
+                seen.racy = racy(&found, self.context.options.clock.now());
+                seen.found = found;
+                if seen.link.is_some() {
+                    self.groups.read.insert(seen.found.path.clone());
+                }
+                let file = ReadFile { seen, old, content, locations, unstable };
+                self.waiting.push_back(Waiting::File(Box::new(file)));
+                return Ok(());
+            }
+            ReadOutcome::Vanished => {
+                if let Some(old) = old {
+                    self.tally.parent(&old.entry);
+                    self.tally.removed(&old.entry)?;
+                }
+                return Ok(());
+            }
+            ReadOutcome::Replaced => "it was replaced by something else while it was read".to_owned(),
+            ReadOutcome::Unreadable(error) => format!("it could not be read: {error}"),
+        };
+        self.tally.unreadable(&seen.found.path, lost);
+        if let Some(mut old) = old {
+            self.tally.parent(&old.entry);
+            self.count(&old.entry);
+            old.entry.unread = true;
+            self.waiting.push_back(Waiting::Entry(old, None));
+        }
+        Ok(())
+    }
+
+    /// Puts compressed blocks into packs.
+    fn pump(&mut self, mut wait: bool) -> Result<()> {
+        while let Some(block) = self.blocks.next(std::mem::take(&mut wait))? {
+            let placements = self.data.push(block, self.meta.uploader())?;
+            self.dedup.seal(&placements)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what no longer waits into the tree; with `all`, everything.
+    fn settle(&mut self, all: bool) -> Result<()> {
+        if all || self.waiting.len() > MAX_WAITING {
+            self.blocks.seal()?;
+            while self.blocks.in_flight() > 0 {
+                self.pump(true)?;
+            }
+        } else {
+            self.pump(false)?;
+        }
+        while let Some(front) = self.waiting.front() {
+            if let Waiting::File(file) = front
+                && let Some(last) = file.locations.iter().rev().find(|location| matches!(location, Location::Ours(_)))
+                && self.dedup.resolve(*last)?.is_none()
+            {
+                return Ok(());
+            }
+            match self.waiting.pop_front() {
+                Some(Waiting::Entry(placed, found)) => self.write(&placed, found.as_ref())?,
+                Some(Waiting::File(file)) => self.write_file(*file)?,
+                Some(Waiting::Link { seen, old }) => self.write_link(&seen, old)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file(&mut self, file: ReadFile) -> Result<()> {
+        let ReadFile { seen, old, content, locations, unstable } = file;
+        let mut chunks = Vec::with_capacity(locations.len());
+        for ((chunk, bytes), location) in content.chunks.iter().zip(locations) {
+            let placement =
+                self.dedup.resolve(location)?.ok_or_else(|| Error::internal("a chunk without a placement"))?;
+            if placement.bytes != *bytes {
+                return Err(Error::internal(format!("chunk {chunk} has two lengths")));
+            }
+            chunks.push((*chunk, placement));
+        }
+        let whole = content.holes.is_empty();
+        if whole
+            && let [(only, _)] = chunks[..]
+            && only != ChunkId::of_whole(content.hash)
+        {
+            return Err(Error::internal("the only chunk of a file is not its content"));
+        }
+        let (list, placement) = write_chunk_list(&chunks, whole, &mut self.meta)?;
+        let file = FileContent { size: content.size, hash: content.hash, chunks: list, holes: content.holes };
+        if unstable {
+            let message = "it changed while it was read, as often as it was tried: its content may mix several states";
+            self.tally.problem(&seen.found.path, message.to_owned(), false);
+        }
+        self.write_content(&seen, old.as_ref(), file, placement, unstable)
+    }
+
+    fn write_link(&mut self, seen: &SeenEntry, old: Option<Placed>) -> Result<()> {
+        let content = seen.link.as_ref().and_then(|first| self.groups.contents.get(first)).cloned();
+        let (file, placement, unstable) = content.ok_or_else(|| Error::internal("a hard link without its content"))?;
+        self.write_content(seen, old.as_ref(), file, placement, unstable)
+    }
+
+    fn write_content(
+        &mut self,
+        seen: &SeenEntry,
+        old: Option<&Placed>,
+        file: FileContent,
+        placement: Placement,
+        unstable: bool,
+    ) -> Result<()> {
+        let old = old.map(|old| &old.entry);
+        let placed = file_entry(seen, file, placement, old, unstable);
+        self.count(&placed.entry);
+        self.compare(&placed.entry, old)?;
+        self.write(&placed, (!seen.racy && !unstable).then_some(&seen.found))
+    }
+
+    /// Counts a file against the parent's entry, now that its content is known.
+    fn compare(&mut self, new: &Entry, old: Option<&Entry>) -> Result<()> {
+        let Some(content) = new.content() else { return Ok(()) };
+        if let Some(old) = old {
+            self.tally.parent(old);
+        }
+        match old.map(|old| (old, old.content())) {
+            Some((old, Some(before))) if content.size == 0 && before.size > 0 => self.tally.removed(old)?,
+            Some((_, Some(before))) if content.hash != before.hash => self.tally.changed(&new.path),
+            Some((old, Some(_))) if new != old => self.tally.touched(),
+            Some((_, Some(_))) => {}
+            Some((old, None)) => {
+                self.tally.removed(old)?;
+                self.add(content);
+            }
+            None => self.add(content),
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, content: &FileContent) {
+        self.tally.added(true);
+        if self.removed_sizes.contains(&content.size) {
+            self.added.push(content.size, content.hash);
+        }
+    }
+
+    fn write(&mut self, placed: &Placed, found: Option<&Found>) -> Result<()> {
+        let entry = &placed.entry;
+        if entry.link.as_ref() == Some(&entry.path)
+            && let Some(content) = entry.content()
+        {
+            let content = (content.clone(), placed.content.clone(), entry.unstable);
+            self.groups.contents.insert(entry.path.clone(), content);
+        }
+        if let Some(found) = found {
+            self.known.push(found);
+        }
+        self.tree.push(placed, &mut self.meta)
+    }
+
+    fn finish(mut self, readers: &Readers) -> Result<Stored> {
+        while !self.queue.is_empty() {
+            self.context.options.interrupt.check()?;
+            self.take_front(readers)?;
+        }
+        self.settle(true)?;
+        self.data.finish(self.meta.uploader())?;
+        let tree = self.tree.finish(&mut self.meta)?;
+        let (pack_lengths, uploaded_bytes) = self.meta.finish()?;
+        Ok(Stored { tree, pack_lengths, uploaded_bytes, tallied: self.tally.finish(self.added)?, known: self.known })
+    }
+}

@@ -1,0 +1,299 @@
+//! The first pass: walks the source in step with the parent's tree, counts what differs, and keeps what it saw.
+//!
+//! Nothing is read but names and metadata, and nothing is uploaded: a refusal that is known here costs no object.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use jiff::Timestamp;
+
+use super::decide::{Decider, Step};
+use super::dedup::ParentChunks;
+use super::known::{Known, KnownReader, KnownWriter};
+use super::seen::{Seen, SeenEntry, SeenRecord, Spool, Spooled};
+use super::tally::{AddedContents, Tallied, Tally};
+use super::{Context, Parent};
+use crate::entry::EntryKind;
+use crate::error::Result;
+use crate::format::page::PageRef;
+use crate::id::SnapshotId;
+use crate::observer::Progress;
+use crate::source::{Found, FoundKind, ReadOutcome, Walk, Walked, racy, read_file};
+use crate::tree::{Merge, TreeIter};
+use crate::tree_path::TreePath;
+
+/// Entries that travel together from the walking thread.
+const BATCH: usize = 256;
+
+/// What the first pass found.
+pub(super) struct Survey {
+    pub(super) seen: Spooled<SeenRecord>,
+    pub(super) tallied: Tallied,
+    /// Files whose content must be read, and their bytes.
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) parent_chunks: ParentChunks,
+    pub(super) parent_pages: Vec<PageRef>,
+}
+
+/// Walks the source and compares it with the parent.
+pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
+    let mut seen = Spool::new(context.folder())?;
+    let mut tally = Tally::new(parent.id(), context.folder())?;
+    let mut decider = Decider::new(&context.matcher, context.options.reread);
+    let (mut files, mut bytes) = (0, 0);
+    let mut parent_chunks = ParentChunks::default();
+
+    let parent_pages = std::thread::scope(|scope| -> Result<Vec<PageRef>> {
+        let (sender, receiver) = sync_channel(8);
+        scope.spawn(move || {
+            let mut batch = Vec::with_capacity(BATCH);
+            for item in Walking::new(context, parent) {
+                let failed = item.is_err();
+                batch.push(item);
+                if (batch.len() == BATCH || failed) && (sender.send(std::mem::take(&mut batch)).is_err() || failed) {
+                    return;
+                }
+            }
+            drop(sender.send(batch));
+        });
+        let mut left = Batches { receiver, batch: Vec::new().into_iter(), entries: 0, context };
+        let mut right = TreeIter::new(context.repository.pages(), parent.tree(), context.handle.clone());
+        let spooled = std::iter::from_fn(|| {
+            left.next().map(|item| {
+                let item = item?;
+                seen.push(&SeenRecord::from(&item))?;
+                Ok(item)
+            })
+        });
+        let chunks = &mut parent_chunks;
+        let noted = std::iter::from_fn(|| {
+            let item = right.next()?;
+            if let Ok(placed) = &item {
+                chunks.push(placed, right.pages().len().saturating_sub(1));
+            }
+            Some(item)
+        });
+        for pair in Merge::new(spooled, noted) {
+            let (step, problem) = decider.decide(pair?);
+            if let Some((path, message)) = problem {
+                tally.unreadable(&path, message);
+            }
+            count(&mut tally, &step, &mut files, &mut bytes)?;
+        }
+        Ok(right.pages().to_vec())
+    })?;
+    let tallied = tally.finish(AddedContents::default())?;
+    Ok(Survey { seen: seen.finish()?, tallied, files, bytes, parent_chunks, parent_pages })
+}
+
+/// Counts what metadata alone can tell: a file whose size is the same may still turn out unchanged.
+fn count(tally: &mut Tally, step: &Step, files: &mut u64, bytes: &mut u64) -> Result<()> {
+    match step {
+        Step::Keep(_, old) | Step::Carry(old) => {
+            tally.parent(&old.entry);
+            tally.entry(old.entry.counts(), matches!(old.entry.kind, EntryKind::Socket), old.entry.size());
+        }
+        Step::Touch(_, old) => {
+            tally.parent(&old.entry);
+            tally.entry(old.entry.counts(), matches!(old.entry.kind, EntryKind::Socket), old.entry.size());
+            tally.touched();
+        }
+        Step::Read(seen, old) => {
+            let size = size_of(&seen.found);
+            *files += 1;
+            *bytes += size;
+            tally.entry(true, false, size);
+            match old {
+                None => tally.added(true),
+                Some(old) => {
+                    tally.parent(&old.entry);
+                    match old.entry.content() {
+                        None => {
+                            tally.removed(&old.entry)?;
+                            tally.added(true);
+                        }
+                        Some(content) if size == 0 && content.size > 0 => tally.removed(&old.entry)?,
+                        Some(content) if content.size != size => tally.changed(&old.entry.path),
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+        Step::Make(seen, old) => count_made(tally, seen, old.as_ref().map(|old| &old.entry))?,
+        Step::Gone(old) => {
+            tally.parent(&old.entry);
+            tally.removed(&old.entry)?;
+        }
+        Step::Hidden(old) => {
+            tally.parent(&old.entry);
+            tally.excluded(&old.entry);
+        }
+        Step::Skip => {}
+    }
+    Ok(())
+}
+
+/// Counts something other than a regular file that is new or other than the parent's.
+pub(super) fn count_made(tally: &mut Tally, seen: &SeenEntry, old: Option<&crate::entry::Entry>) -> Result<()> {
+    let is_socket = matches!(seen.found.kind, FoundKind::Socket);
+    let counts = !is_socket && !seen.found.path.is_root();
+    tally.entry(counts, is_socket, 0);
+    let Some(old) = old else {
+        tally.added(counts);
+        return Ok(());
+    };
+    tally.parent(old);
+    // A link with another target is still a link: neither removed nor added.
+    if matches!((&seen.found.kind, &old.kind), (FoundKind::Symlink { .. }, EntryKind::Symlink { .. })) {
+        tally.touched();
+        return Ok(());
+    }
+    tally.removed(old)?;
+    tally.added(counts);
+    Ok(())
+}
+
+pub(super) fn size_of(found: &Found) -> u64 {
+    match found.kind {
+        FoundKind::File { size } => size,
+        _ => 0,
+    }
+}
+
+/// Hashes the added files whose size is that of a removed one, and counts again: a move is no removal.
+pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mut Survey) -> Result<()> {
+    let mut added = AddedContents::default();
+    let mut tally = Tally::new(parent.id(), context.folder())?;
+    let mut decider = Decider::new(&context.matcher, context.options.reread);
+    let left = survey.seen.read()?.map(|record| Seen::try_from(record?));
+    let right = TreeIter::new(context.repository.pages(), parent.tree(), context.handle.clone());
+    for pair in Merge::new(left, right) {
+        context.options.interrupt.check()?;
+        let (step, problem) = decider.decide(pair?);
+        if let Some((path, message)) = problem {
+            tally.unreadable(&path, message);
+        }
+        if let Step::Read(seen, old) = &step
+            && old.as_ref().is_none_or(|old| old.entry.content().is_none())
+            && survey.tallied.removed_sizes.contains(&size_of(&seen.found))
+            && let ReadOutcome::Read { content, .. } = read_file(
+                &context.root,
+                &seen.found,
+                &context.repository.config().chunker,
+                &context.options.interrupt,
+                &mut |_| Ok(()),
+            )?
+        {
+            added.push(content.size, content.hash);
+        }
+        count(&mut tally, &step, &mut 0, &mut 0)?;
+    }
+    survey.tallied = tally.finish(added)?;
+    Ok(())
+}
+
+/// Notes inodes and ctimes of an unchanged tree, so that the next run need not look as closely, and tidies the cache.
+pub(super) fn note_known(context: &Context, survey: &mut Survey, snapshot: SnapshotId) -> Result<()> {
+    let mut known = KnownWriter::create(context.known_file());
+    for record in survey.seen.read()? {
+        if let Seen::Entry(SeenEntry { found, racy: false, .. }) = Seen::try_from(record?)? {
+            known.push(&found);
+        }
+    }
+    known.finish(snapshot, context.root.directory_id());
+    // The head's pages are all that the next run can want.
+    let wanted = survey.parent_pages.iter().map(|page| page.placement.pack).collect();
+    context.repository.pages().forget_others(&wanted);
+    Ok(())
+}
+
+/// The walk on its own thread: with attributes where they may have changed, and hard-link groups.
+struct Walking {
+    walk: Walk,
+    known: KnownReader,
+    /// The first member of each group of several links.
+    groups: HashMap<(u64, u64), TreePath>,
+    /// Without a cache, a file that is as young as the parent snapshot may have changed after it was read.
+    oldest_untrusted: Option<i64>,
+    now: Timestamp,
+}
+
+impl Walking {
+    fn new(context: &Context, parent: &Parent) -> Self {
+        let directory = context.root.directory_id();
+        Self {
+            walk: Walk::new(&context.root, context.matcher.clone(), &context.options.excludes),
+            known: KnownReader::open(context.known_file().as_deref(), parent.id(), directory),
+            groups: HashMap::new(),
+            oldest_untrusted: parent.snapshot().map(|snapshot| snapshot.time.as_second() - 2),
+            now: context.options.clock.now(),
+        }
+    }
+
+    fn seen(&mut self, found: Found) -> Seen {
+        let known = self.known.look(&found);
+        let trusted = match known {
+            Known::Same => true,
+            Known::Different => false,
+            Known::Nothing => self.oldest_untrusted.is_none_or(|oldest| found.mtime.seconds < oldest),
+        };
+        let xattrs = if known == Known::Same {
+            None
+        } else {
+            match self.walk.xattrs(&found) {
+                Ok(xattrs) => Some(xattrs),
+                Err(error) => {
+                    let message = format!("its attributes could not be read: {error}");
+                    return Seen::Unreadable { path: found.path, below: false, message };
+                }
+            }
+        };
+        let link = (found.links > 1 && !matches!(found.kind, FoundKind::Directory))
+            .then(|| self.groups.entry((found.device, found.inode)).or_insert_with(|| found.path.clone()).clone());
+        let racy = racy(&found, self.now);
+        Seen::Entry(SeenEntry { found, xattrs, link, trusted, racy })
+    }
+}
+
+impl Iterator for Walking {
+    type Item = Result<Seen>;
+
+    fn next(&mut self) -> Option<Result<Seen>> {
+        Some(self.walk.next()?.map(|walked| match walked {
+            Walked::Found(found) => self.seen(found),
+            Walked::Excluded { path } => Seen::Excluded { path },
+            Walked::Unreadable { path, below, error } => {
+                let what = if below { "the directory could not be listed" } else { "it could not be read" };
+                Seen::Unreadable { path, below, message: format!("{what}: {error}") }
+            }
+        }))
+    }
+}
+
+/// Takes batches apart, tells how far the walk is, and notices the wish to stop.
+struct Batches<'a> {
+    receiver: Receiver<Vec<Result<Seen>>>,
+    batch: std::vec::IntoIter<Result<Seen>>,
+    entries: u64,
+    context: &'a Context,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Seen>;
+
+    fn next(&mut self) -> Option<Result<Seen>> {
+        loop {
+            if let Some(item) = self.batch.next() {
+                return Some(item);
+            }
+            if let Err(error) = self.context.options.interrupt.check() {
+                return Some(Err(error));
+            }
+            let batch = self.receiver.recv().ok()?;
+            self.entries += batch.len() as u64;
+            self.context.observer.progress(Progress::Listed { entries: self.entries });
+            self.batch = batch.into_iter();
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Finds the newest commit, and checks that it is what its number says.
+//!
+//! The numbers under `log/` are dense and never freed, so the absence of n after the presence of n-1 means that
+//! nothing later exists. Whoever takes a commit for the head checks that its `prev` is the hash of the commit
+//! before it; a mismatch or a gap means that the bucket was rolled back, made anew, or thinned: `Corrupt`.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, Snapshot, decode_log_entry};
+use crate::id::CommitHash;
+use crate::store::{Store, keys};
+
+/// The newest commit, as it was read: the whole state of the repository.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The commit; number 0 is the empty state.
+    pub commit: Commit,
+    /// The hash of its stored bytes; of `config.json` for number 0.
+    pub hash: CommitHash,
+}
+
+impl State {
+    /// The retained snapshots of a branch, oldest first.
+    pub fn snapshots_of<'a>(&'a self, branch: &'a str) -> impl DoubleEndedIterator<Item = &'a Snapshot> {
+        self.commit.snapshots.iter().filter(move |snapshot| snapshot.branch == branch)
+    }
+}
+
+/// The stored form of the hint.
+#[derive(Serialize, Deserialize)]
+struct Hint {
+    seq: u64,
+}
+
+/// What lies in one slot of the log.
+enum Slot {
+    Absent,
+    Commit(Bytes, Box<Commit>),
+    Emptied(CommitHash),
+}
+
+/// Reads the newest state. `cached` are the stored bytes of the commit that was the head when somebody looked last:
+/// while it still is, this costs two requests.
+///
+/// # Errors
+/// `Corrupt` if the log does not hold together, or the store's.
+pub(crate) async fn find_head(
+    store: &Store,
+    config: CommitHash,
+    cached: Option<&(u64, Bytes)>,
+) -> Result<(State, Option<Bytes>)> {
+    if let Some((seq, bytes)) = cached {
+        // A bucket that was wiped or made anew also answers that the successor is absent: hence the first request.
+        match (read_slot(store, *seq).await?, decode_log_entry(bytes)) {
+            (Slot::Commit(stored, commit), _) if stored == *bytes => {
+                return climb(store, config, Found { seq: *seq, bytes: stored, commit, checked: true }).await;
+            }
+            // A damaged cache proves nothing about the repository.
+            (_, Err(_)) => {}
+            (Slot::Emptied(hash), _) if hash == CommitHash::of(bytes) => {}
+            _ => return Err(rolled_back(*seq)),
+        }
+    }
+    let hint = store.get(&keys::head(), 4096).await?.and_then(|bytes| serde_json::from_slice::<Hint>(&bytes).ok());
+    let hinted = hint.map_or(1, |hint| hint.seq.max(1));
+    if let Slot::Commit(bytes, commit) = read_slot(store, hinted).await? {
+        return climb(store, config, Found { seq: hinted, bytes, commit, checked: false }).await;
+    }
+    // A hint whose commit is absent is no hint. One that names a stub is old: look further from there.
+    match highest_present(store, if exists(store, hinted).await? { hinted } else { 0 }).await? {
+        0 => Ok((State { commit: Commit::empty(config), hash: config }, None)),
+        top => match read_slot(store, top).await? {
+            Slot::Commit(bytes, commit) => {
+                climb(store, config, Found { seq: top, bytes, commit, checked: false }).await
+            }
+            Slot::Emptied(_) | Slot::Absent => Err(rolled_back(top)),
+        },
+    }
+}
+
+struct Found {
+    seq: u64,
+    bytes: Bytes,
+    commit: Box<Commit>,
+    /// Whether its `prev` was compared with the commit before it already.
+    checked: bool,
+}
+
+/// Goes up from a commit that is there to the newest one, and checks that one against its predecessor.
+async fn climb(store: &Store, config: CommitHash, mut found: Found) -> Result<(State, Option<Bytes>)> {
+    let mut before = None;
+    if let Slot::Commit(bytes, commit) = read_slot(store, found.seq + 1).await? {
+        before = Some((found.seq, CommitHash::of(&found.bytes)));
+        found = Found { seq: found.seq + 1, bytes, commit, checked: false };
+        let top = highest_present(store, found.seq).await?;
+        if top > found.seq {
+            let Slot::Commit(bytes, commit) = read_slot(store, top).await? else { return Err(rolled_back(top)) };
+            found = Found { seq: top, bytes, commit, checked: false };
+        }
+    }
+    if found.commit.seq != found.seq {
+        return Err(Error::corrupt(format!("{} says that it is number {}", keys::commit(found.seq), found.commit.seq)));
+    }
+    if !found.checked {
+        let previous = match before {
+            Some((seq, hash)) if seq + 1 == found.seq => hash,
+            _ => hash_of(store, config, found.seq - 1).await?,
+        };
+        if found.commit.prev != previous {
+            return Err(Error::corrupt(format!(
+                "{} does not follow the commit before it: the bucket was rolled back or mixed with another",
+                keys::commit(found.seq)
+            )));
+        }
+    }
+    let hash = CommitHash::of(&found.bytes);
+    Ok((State { commit: *found.commit, hash }, Some(found.bytes)))
+}
+
+/// The hash of the commit with a number, also of one that was emptied; of `config.json` for 0.
+async fn hash_of(store: &Store, config: CommitHash, seq: u64) -> Result<CommitHash> {
+    if seq == 0 {
+        return Ok(config);
+    }
+    match read_slot(store, seq).await? {
+        Slot::Commit(bytes, _) => Ok(CommitHash::of(&bytes)),
+        Slot::Emptied(hash) => Ok(hash),
+        Slot::Absent => Err(rolled_back(seq)),
+    }
+}
+
+/// The highest number that is there, given that `present` is (0 always is): doubles its steps, then halves them.
+async fn highest_present(store: &Store, present: u64) -> Result<u64> {
+    let (mut low, mut step) = (present, 1);
+    let mut high = loop {
+        let next = low.saturating_add(step);
+        if !exists(store, next).await? {
+            break next;
+        }
+        low = next;
+        step *= 2;
+    };
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if exists(store, middle).await? { low = middle } else { high = middle }
+    }
+    Ok(low)
+}
+
+async fn exists(store: &Store, seq: u64) -> Result<bool> {
+    Ok(store.size(&keys::commit(seq)).await?.is_some())
+}
+
+async fn read_slot(store: &Store, seq: u64) -> Result<Slot> {
+    let key = keys::commit(seq);
+    let Some(bytes) = store.get(&key, MAX_COMMIT_BYTES).await? else { return Ok(Slot::Absent) };
+    let damaged = |error: crate::format::FormatError| {
+        let error = Error::from(error);
+        Error::new(error.kind(), format!("{key} is damaged: {error}"))
+    };
+    Ok(match decode_log_entry(&bytes).map_err(damaged)? {
+        LogEntry::Commit(commit) => Slot::Commit(bytes, commit),
+        LogEntry::Emptied(stub) => Slot::Emptied(stub.hash),
+    })
+}
+
+fn rolled_back(seq: u64) -> Error {
+    Error::corrupt(format!(
+        "{} is not there as it was, or as it must be: the bucket was rolled back, or a lifecycle rule thinned it",
+        keys::commit(seq)
+    ))
+}
+
+/// Tells later readers where to begin; best effort, it may be stale, missing or wrong.
+pub(crate) async fn write_hint(store: &Store, seq: u64) {
+    if let Ok(hint) = serde_json::to_vec(&Hint { seq }) {
+        drop(store.put(&keys::head(), hint.into()).await);
+    }
+}

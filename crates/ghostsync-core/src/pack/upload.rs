@@ -1,0 +1,81 @@
+//! Sends finished packs, a bounded number at a time, and knows when every one is acknowledged.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path as Key;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::error::{Error, Result};
+use crate::observer::{Observer, Progress};
+use crate::store::Store;
+
+/// Packs in flight at once; each is about 16 MiB in memory.
+const PACKS_IN_FLIGHT: usize = 4;
+
+/// Sends packs from a plain thread. Dropping it gives up what is in flight: garbage that nothing refers to.
+#[derive(Debug)]
+pub(crate) struct Uploader {
+    store: Store,
+    handle: Handle,
+    observer: Observed,
+    slots: Arc<Semaphore>,
+    running: JoinSet<Result<()>>,
+    uploaded_bytes: u64,
+}
+
+struct Observed(Arc<dyn Observer>);
+
+impl std::fmt::Debug for Observed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+impl Uploader {
+    pub(crate) fn new(store: Store, handle: Handle, observer: Arc<dyn Observer>) -> Self {
+        let slots = Arc::new(Semaphore::new(PACKS_IN_FLIGHT));
+        Self { store, handle, observer: Observed(observer), slots, running: JoinSet::new(), uploaded_bytes: 0 }
+    }
+
+    /// Begins to send one pack; waits while too many are in flight.
+    ///
+    /// # Errors
+    /// That of any pack that failed since the last call.
+    pub(crate) fn send(&mut self, key: Key, bytes: Bytes) -> Result<()> {
+        while let Some(done) = self.running.try_join_next() {
+            flatten(done)?;
+        }
+        let permit = self
+            .handle
+            .block_on(Arc::clone(&self.slots).acquire_owned())
+            .map_err(|_| Error::internal("the upload was closed"))?;
+        self.uploaded_bytes += bytes.len() as u64;
+        let (store, observer) = (self.store.clone(), Arc::clone(&self.observer.0));
+        let task = async move {
+            let sent = bytes.len() as u64;
+            let result = store.put(&key, bytes).await;
+            drop(permit);
+            result.inspect(|()| observer.progress(Progress::Transferred { bytes: sent }))
+        };
+        self.running.spawn_on(task, &self.handle);
+        Ok(())
+    }
+
+    /// Waits until every pack is acknowledged, and tells how many bytes were sent in all.
+    ///
+    /// # Errors
+    /// That of the first pack that failed.
+    pub(crate) fn finish(mut self) -> Result<u64> {
+        while let Some(done) = self.handle.block_on(self.running.join_next()) {
+            flatten(done)?;
+        }
+        Ok(self.uploaded_bytes)
+    }
+}
+
+fn flatten(done: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    done.map_err(|error| Error::internal(format!("an upload did not end: {error}")))?
+}

@@ -1,0 +1,178 @@
+//! Fills packs: blocks of content into data packs, pages into meta packs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+
+use super::Uploader;
+use crate::error::Result;
+use crate::format::pack::{BlockRecord, PageRecord, TableOfContents};
+use crate::format::page::{ChunkPlacement, PageBuilder, PagePlacement, PageRef};
+use crate::id::{ChunkId, FrameHash, PackName, PageId, SessionId};
+use crate::store::keys;
+use crate::tree::{PageStore, Pages};
+
+/// A pack is sent when it has at least so many bytes of frames.
+const PACK_BYTES: usize = 16 << 20;
+
+/// Counts the packs of a session, so that no two have one name.
+#[derive(Debug, Clone)]
+pub(crate) struct PackNames {
+    begin: u64,
+    session: SessionId,
+    next: Arc<AtomicU32>,
+}
+
+impl PackNames {
+    pub(crate) fn new(begin: u64, session: SessionId) -> Self {
+        Self { begin, session, next: Arc::default() }
+    }
+
+    fn next(&self) -> PackName {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        PackName { begin: self.begin, session: self.session, number }
+    }
+}
+
+/// A block that is compressed and ready for a pack.
+#[derive(Debug)]
+pub(crate) struct SealedBlock {
+    /// Its frame.
+    pub(crate) frame: Vec<u8>,
+    /// Its chunks and their lengths, back to back from the block's begin.
+    pub(crate) chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Fills data packs.
+#[derive(Debug)]
+pub(crate) struct DataPacks {
+    names: PackNames,
+    name: PackName,
+    bytes: Vec<u8>,
+    table: TableOfContents,
+}
+
+impl DataPacks {
+    pub(crate) fn new(names: PackNames) -> Self {
+        let name = names.next();
+        Self { names, name, bytes: Vec::new(), table: TableOfContents::default() }
+    }
+
+    /// Adds a block, sends the pack if it is full, and tells where each chunk lies.
+    ///
+    /// # Errors
+    /// The uploader's.
+    pub(crate) fn push(&mut self, block: SealedBlock, uploader: &mut Uploader) -> Result<Vec<ChunkPlacement>> {
+        let frame_offset = self.bytes.len() as u64;
+        let frame_bytes = length(block.frame.len());
+        let mut offset = 0;
+        let placements = block
+            .chunks
+            .iter()
+            .map(|(_, bytes)| {
+                let placement = ChunkPlacement { pack: self.name, frame_offset, frame_bytes, offset, bytes: *bytes };
+                offset += bytes;
+                placement
+            })
+            .collect();
+        self.bytes.extend_from_slice(&block.frame);
+        self.table.blocks.push(BlockRecord { offset: frame_offset, length: frame_bytes, chunks: block.chunks });
+        if self.bytes.len() >= PACK_BYTES {
+            self.send(uploader)?;
+            self.name = self.names.next();
+        }
+        Ok(placements)
+    }
+
+    /// Sends what is left.
+    ///
+    /// # Errors
+    /// The uploader's.
+    pub(crate) fn finish(mut self, uploader: &mut Uploader) -> Result<()> {
+        if self.bytes.is_empty() { Ok(()) } else { self.send(uploader) }
+    }
+
+    fn send(&mut self, uploader: &mut Uploader) -> Result<()> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.extend_from_slice(&std::mem::take(&mut self.table).encode()?);
+        uploader.send(keys::data_pack(self.name), bytes.into())
+    }
+}
+
+/// Fills meta packs; a page that the parent snapshot reaches, or that this session stored, is not stored again.
+#[derive(Debug)]
+pub(crate) struct MetaPacks {
+    names: PackNames,
+    name: Option<PackName>,
+    bytes: Vec<u8>,
+    table: TableOfContents,
+    known: HashMap<PageId, PageRef>,
+    uploader: Uploader,
+    cache: Arc<Pages>,
+    lengths: HashMap<PackName, u64>,
+}
+
+impl MetaPacks {
+    /// Starts with the pages that the parent snapshot reaches.
+    pub(crate) fn new(names: PackNames, known: &[PageRef], uploader: Uploader, cache: Arc<Pages>) -> Self {
+        let known = known.iter().map(|page| (page.page, *page)).collect();
+        let (bytes, table, lengths) = (Vec::new(), TableOfContents::default(), HashMap::new());
+        Self { names, name: None, bytes, table, known, uploader, cache, lengths }
+    }
+
+    /// The uploader, for the data packs that are filled at the same time.
+    pub(crate) fn uploader(&mut self) -> &mut Uploader {
+        &mut self.uploader
+    }
+
+    /// Sends what is left, waits until every pack is acknowledged, and tells the lengths of the meta packs made
+    /// here and how many bytes were sent in all.
+    ///
+    /// # Errors
+    /// The uploader's.
+    pub(crate) fn finish(mut self) -> Result<(HashMap<PackName, u64>, u64)> {
+        self.send()?;
+        Ok((self.lengths, self.uploader.finish()?))
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let Some(name) = self.name.take() else { return Ok(()) };
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.extend_from_slice(&std::mem::take(&mut self.table).encode()?);
+        let bytes = Bytes::from(bytes);
+        self.lengths.insert(name, bytes.len() as u64);
+        self.cache.keep(name, &bytes);
+        self.uploader.send(keys::meta_pack(name), bytes)
+    }
+}
+
+impl PageStore for MetaPacks {
+    fn store(&mut self, level: u8, page: &PageBuilder) -> Result<PageRef> {
+        if let Some(known) = self.known.get(&page.id()) {
+            return Ok(*known);
+        }
+        let encoded = page.encode()?;
+        let pack = *self.name.get_or_insert_with(|| self.names.next());
+        let placement = PagePlacement {
+            pack,
+            offset: self.bytes.len() as u64,
+            bytes: length(encoded.frame.len()),
+            frame: FrameHash::of(&encoded.frame),
+        };
+        self.table.pages.push(PageRecord { offset: placement.offset, length: placement.bytes, page: encoded.page });
+        self.bytes.extend_from_slice(&encoded.frame);
+        let stored = PageRef { page: encoded.page, level, placement };
+        self.known.insert(encoded.page, stored);
+        if self.bytes.len() >= PACK_BYTES {
+            self.send()?;
+        }
+        Ok(stored)
+    }
+}
+
+/// Frames are far below 4 GiB: the limits of blocks and pages see to that.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,149 @@
+//! One attempt at the content of an open file: its data as chunks, everything in the hash.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::Stat;
+
+use super::chunk::{Cutter, Rule};
+use super::found::size_of;
+use super::holes;
+use super::read::ReadEvent;
+use crate::entry::Hole;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, ContentHash};
+use crate::observer::Interrupt;
+
+/// The zeros of holes, hashed in steps that stay in the processor's cache.
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+/// The most bytes that are read between two looks at the wish to stop.
+const READ_BYTES: usize = 4 << 20;
+
+/// The content of a file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// Bytes, holes included.
+    pub(crate) size: u64,
+    /// The hash of all of them.
+    pub(crate) hash: ContentHash,
+    /// Sorted, not touching one another.
+    pub(crate) holes: Vec<Hole>,
+    /// The chunks of the data between the holes, in order, with their lengths in bytes.
+    pub(crate) chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Why an attempt has no content.
+pub(super) enum Stop {
+    /// Everything is to end.
+    End(Error),
+    /// This file cannot be read.
+    Unreadable(io::Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::End(error)
+    }
+}
+
+/// Reads an open file up to the size of the stat, or up to its end, should that come sooner.
+pub(super) fn read_content(
+    file: &File,
+    stat: &Stat,
+    rule: Rule,
+    interrupt: &Interrupt,
+    sink: &mut dyn FnMut(ReadEvent) -> Result<()>,
+) -> std::result::Result<Content, Stop> {
+    let size = size_of(stat);
+    let holes = holes::find(file, stat, interrupt)?;
+    let data_bytes = holes.iter().fold(size, |bytes, hole| bytes.saturating_sub(hole.length));
+    let mut reading = Reading {
+        file,
+        interrupt,
+        sink,
+        cutter: Cutter::new(rule, data_bytes),
+        hasher: blake3::Hasher::new(),
+        offset: 0,
+        holes: Vec::with_capacity(holes.len()),
+        chunks: Vec::new(),
+    };
+    for hole in holes {
+        if !reading.read_data(hole.offset)? {
+            return reading.finish();
+        }
+        reading.skip(hole)?;
+    }
+    reading.read_data(size)?;
+    reading.finish()
+}
+
+struct Reading<'a> {
+    file: &'a File,
+    interrupt: &'a Interrupt,
+    sink: &'a mut dyn FnMut(ReadEvent) -> Result<()>,
+    cutter: Cutter,
+    hasher: blake3::Hasher,
+    /// How far the content was hashed.
+    offset: u64,
+    holes: Vec<Hole>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+impl Reading<'_> {
+    /// Reads data up to an offset; `false` if the file ends before it.
+    fn read_data(&mut self, until: u64) -> std::result::Result<bool, Stop> {
+        while self.offset < until {
+            self.interrupt.check()?;
+            let space = self.cutter.space();
+            let most = usize::try_from(until - self.offset).unwrap_or(usize::MAX).min(space.len()).min(READ_BYTES);
+            let Some(space) = space.get_mut(..most).filter(|space| !space.is_empty()) else {
+                return Err(Error::internal("no room for more data of a file").into());
+            };
+            let bytes = match self.file.read_at(space, self.offset) {
+                Ok(0) => return Ok(false),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Stop::Unreadable(error)),
+            };
+            self.hasher.update(space.get(..bytes).unwrap_or_default());
+            self.offset += bytes as u64;
+            self.cutter.filled(bytes);
+            while let Some(chunk) = self.cutter.take() {
+                self.hand_over(ChunkId::of(&chunk), chunk)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hashes a hole's zeros.
+    fn skip(&mut self, hole: Hole) -> Result<()> {
+        let mut left = hole.length;
+        while left > 0 {
+            self.interrupt.check()?;
+            let zeros = usize::try_from(left).ok().and_then(|left| ZEROS.get(..left)).unwrap_or(&ZEROS);
+            self.hasher.update(zeros);
+            left -= zeros.len() as u64;
+        }
+        self.offset += hole.length;
+        self.holes.push(hole);
+        Ok(())
+    }
+
+    fn finish(mut self) -> std::result::Result<Content, Stop> {
+        let hash = ContentHash::from_hasher(&self.hasher);
+        while let Some(chunk) = self.cutter.take_last() {
+            // A chunk that is all of the content needs no hashing of its own.
+            let is_whole = chunk.len() as u64 == self.offset;
+            self.hand_over(if is_whole { ChunkId::of_whole(hash) } else { ChunkId::of(&chunk) }, chunk)?;
+        }
+        Ok(Content { size: self.offset, hash, holes: self.holes, chunks: self.chunks })
+    }
+
+    fn hand_over(&mut self, id: ChunkId, bytes: bytes::Bytes) -> Result<()> {
+        let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk over 4 GiB"))?;
+        self.chunks.push((id, length));
+        (self.sink)(ReadEvent::Chunk { id, bytes })
+    }
+}

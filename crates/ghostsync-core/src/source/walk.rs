@@ -1,0 +1,337 @@
+//! A directory as a stream of entries in tree order.
+//!
+//! Each directory is opened before it is reported, by its name in the open directory above and never through a
+//! link; its metadata come from the handle that is then listed. So what is said about a directory and what is
+//! listed in it are always of the same one, whatever is swapped meanwhile. An entry that vanishes before it is
+//! looked at is not there; whatever else keeps an entry from being read is reported with its path.
+//!
+//! Memory: the sorted names of each directory on the way down, and the handles of the deepest [`MAX_OPEN`] of them.
+
+use std::ffi::CStr;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::excludes::{Excludes, Matcher};
+use super::found::{Found, Walked, kind_of};
+use super::handle::{SourceRoot, id_of, open_beneath, open_directory};
+use super::names::Names;
+use super::never::Never;
+use super::xattr;
+use crate::entry::Xattr;
+use crate::error::{Error, Result};
+use crate::receipt::DirectoryId;
+use crate::tree_path::{MAX_PATH_BYTES, TreePath};
+
+/// The most directory handles that are held at once, besides the root's and one in passing.
+const MAX_OPEN: usize = 32;
+
+/// How often an entry that keeps changing its kind is looked at.
+const MAX_LOOKS: usize = 3;
+
+const CACHE_TAG: &CStr = c"CACHEDIR.TAG";
+const CACHE_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// The walk: an iterator over everything in a directory, itself first.
+///
+/// After an error, which only the root itself can cause, it ends.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    root: SourceRoot,
+    matcher: Matcher,
+    never: Never,
+    caches: bool,
+    one_file_system: bool,
+    /// The directories from the root to the one being gone through; empty before the root was entered.
+    levels: Vec<Level>,
+    /// What to do before the next name is looked at.
+    then: Then,
+}
+
+/// A directory that is being gone through.
+#[derive(Debug)]
+struct Level {
+    path: TreePath,
+    id: DirectoryId,
+    handle: Handle,
+    names: Names,
+    /// It has a valid cache tag: only that is kept.
+    is_cache: bool,
+}
+
+#[derive(Debug)]
+enum Handle {
+    Open(OwnedFd),
+    /// Closed because the walk went deep below; opened again on the way back.
+    Closed,
+    /// It could not be opened again, or was another directory then.
+    Lost(Errno),
+}
+
+#[derive(Debug)]
+enum Then {
+    Root,
+    Look,
+    Enter(TreePath, OwnedFd, DirectoryId),
+    Say(Walked),
+    End,
+}
+
+/// What a look at one name tells.
+enum Look {
+    /// It has vanished, or is never content.
+    Nothing,
+    Entry(Walked),
+    Directory(Found, OwnedFd),
+    /// A directory whose content is not looked at: what to say after the directory itself.
+    Closed(Found, Walked),
+}
+
+impl Walk {
+    /// Starts a walk; nothing is read yet.
+    pub(crate) fn new(root: &SourceRoot, matcher: Matcher, excludes: &Excludes) -> Self {
+        Self {
+            root: root.clone(),
+            matcher,
+            never: Never::new(&excludes.never),
+            caches: excludes.caches,
+            one_file_system: excludes.one_file_system,
+            levels: Vec::new(),
+            then: Then::Root,
+        }
+    }
+
+    /// Reads the extended attributes of the entry that the walk has just found.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` when the entry has vanished, `InvalidInput` for any other entry than the last.
+    pub(crate) fn xattrs(&self, found: &Found) -> std::io::Result<Vec<Xattr>> {
+        let Some(name) = found.path.name() else { return xattr::read(self.root.as_fd(), b".") };
+        match self.levels.last() {
+            Some(Level { path, handle: Handle::Open(handle), .. }) if found.path.parent().as_ref() == Some(path) => {
+                xattr::read(handle.as_fd(), name)
+            }
+            _ => Err(std::io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Looks at the root, and opens it anew: a walk of its own needs a place in the listing of its own.
+    fn find_root(&mut self) -> Result<Walked> {
+        let failed = |errno| self.root.error(errno);
+        let handle = open_directory(self.root.as_fd(), c".").map_err(failed)?;
+        let stat = rustix::fs::fstat(&handle).map_err(failed)?;
+        let found = Found::from_stat(TreePath::root(), &stat, None);
+        let found = found.ok_or_else(|| Error::internal("the source directory is of no known kind"))?;
+        self.then = Then::Enter(TreePath::root(), handle, id_of(&stat));
+        Ok(Walked::Found(found))
+    }
+
+    /// Lists a directory, and makes it the one that is gone through.
+    fn enter(&mut self, path: TreePath, handle: OwnedFd, id: DirectoryId) -> rustix::io::Result<()> {
+        let names = Names::list(handle.as_fd(), MAX_PATH_BYTES.saturating_sub(path.as_bytes().len() + 1))?;
+        let is_cache = self.caches && names.contains(CACHE_TAG) && has_cache_tag(handle.as_fd());
+        self.never.enter(&path, id);
+        self.levels.push(Level { path, id, handle: Handle::Open(handle), names, is_cache });
+        let deep = self.levels.len().checked_sub(MAX_OPEN + 1);
+        if let Some(level) = deep.and_then(|deep| self.levels.get_mut(deep)) {
+            level.handle = Handle::Closed;
+        }
+        Ok(())
+    }
+
+    /// Leaves a directory for the one above, whose handle may have to be opened again.
+    fn leave(&mut self) {
+        let left = self.levels.pop();
+        let Some(level) = self.levels.last_mut() else { return };
+        if !level.names.is_done() && matches!(level.handle, Handle::Closed) {
+            level.handle = match reopen(&self.root, level, left.as_ref()) {
+                Ok(handle) => Handle::Open(handle),
+                Err(errno) => Handle::Lost(errno),
+            };
+        }
+    }
+
+    /// Looks at one name of a directory.
+    fn look(&self, level: &Level, name: &CStr) -> Result<Look> {
+        let path = level.path.join(name.to_bytes()).map_err(|error| Error::internal(error.to_string()))?;
+        if self.never.hides(&path) {
+            return Ok(Look::Nothing);
+        }
+        let handle = match &level.handle {
+            Handle::Open(handle) => handle.as_fd(),
+            Handle::Closed => return Err(Error::internal("a directory of the walk was left closed")),
+            Handle::Lost(errno) => return Ok(self.unreadable(path, *errno)),
+        };
+        let hidden = level.is_cache && name != CACHE_TAG;
+        for _ in 0..MAX_LOOKS {
+            if let Some(look) = self.look_once(&path, handle, name, hidden) {
+                return Ok(look);
+            }
+        }
+        Ok(self.unreadable(path, Errno::STALE))
+    }
+
+    /// One attempt at it; `None` if the entry became another between two calls.
+    fn look_once(&self, path: &TreePath, parent: BorrowedFd<'_>, name: &CStr, hidden: bool) -> Option<Look> {
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Some(Look::Nothing),
+            Err(errno) => return Some(self.unreadable(path.clone(), errno)),
+        };
+        let kind = kind_of(&stat);
+        if hidden || self.matcher.excludes(path, kind == FileType::Directory) {
+            return Some(Look::Entry(Walked::Excluded { path: path.clone() }));
+        }
+        match kind {
+            FileType::Directory => self.look_into(path, parent, name, &stat),
+            FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
+                Ok(target) => Some(self.entry(path, &stat, Some(target.into_bytes()))),
+                Err(Errno::NOENT) => Some(Look::Nothing),
+                Err(Errno::INVAL) => None,
+                Err(errno) => Some(self.unreadable(path.clone(), errno)),
+            },
+            _ => Some(self.entry(path, &stat, None)),
+        }
+    }
+
+    /// Opens what was a directory when it was looked at.
+    fn look_into(&self, path: &TreePath, parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Option<Look> {
+        let excluded = || Walked::Excluded { path: path.clone() };
+        if self.is_foreign(stat) {
+            return Some(Look::Closed(Found::from_stat(path.clone(), stat, None)?, excluded()));
+        }
+        let opened = open_directory(parent, name).and_then(|handle| Ok((rustix::fs::fstat(&handle)?, handle)));
+        match opened {
+            Ok((stat, handle)) => {
+                let found = Found::from_stat(path.clone(), &stat, None)?;
+                let foreign = self.is_foreign(&stat);
+                Some(if foreign { Look::Closed(found, excluded()) } else { Look::Directory(found, handle) })
+            }
+            Err(Errno::NOENT) => Some(Look::Nothing),
+            Err(Errno::NOTDIR | Errno::LOOP) => None,
+            Err(errno) => {
+                let unreadable = Walked::Unreadable { path: path.clone(), below: true, error: errno.into() };
+                Some(Look::Closed(Found::from_stat(path.clone(), stat, None)?, unreadable))
+            }
+        }
+    }
+
+    fn entry(&self, path: &TreePath, stat: &Stat, target: Option<Vec<u8>>) -> Look {
+        match Found::from_stat(path.clone(), stat, target) {
+            Some(found) => Look::Entry(Walked::Found(found)),
+            None => self.unreadable(path.clone(), Errno::OPNOTSUPP),
+        }
+    }
+
+    /// Nothing could be learned about the entry, unless it does not matter: people exclude what hangs or fails.
+    fn unreadable(&self, path: TreePath, errno: Errno) -> Look {
+        Look::Entry(if self.matcher.excludes(&path, true) || self.matcher.excludes(&path, false) {
+            Walked::Excluded { path }
+        } else {
+            Walked::Unreadable { path, below: false, error: errno.into() }
+        })
+    }
+
+    fn is_foreign(&self, stat: &Stat) -> bool {
+        self.one_file_system && id_of(stat).device != self.root.directory_id().device
+    }
+
+    /// Takes the next name of the innermost directory; `None` when there was nothing to tell about it.
+    fn step(&mut self) -> Result<Option<Walked>> {
+        let Some(level) = self.levels.last() else {
+            self.then = Then::End;
+            return Ok(None);
+        };
+        let Some(name) = level.names.peek() else {
+            self.leave();
+            return Ok(None);
+        };
+        let look = self.look(level, name)?;
+        if let Some(level) = self.levels.last_mut() {
+            level.names.advance();
+        }
+        Ok(match look {
+            Look::Nothing => None,
+            Look::Entry(walked) => Some(walked),
+            Look::Directory(found, handle) => {
+                let id = DirectoryId { device: found.device, inode: found.inode };
+                self.then = Then::Enter(found.path.clone(), handle, id);
+                Some(Walked::Found(found))
+            }
+            Look::Closed(found, after) => {
+                self.then = Then::Say(after);
+                Some(Walked::Found(found))
+            }
+        })
+    }
+
+    fn advance(&mut self) -> Result<Option<Walked>> {
+        loop {
+            match std::mem::replace(&mut self.then, Then::Look) {
+                Then::Root => return self.find_root().map(Some),
+                Then::Say(walked) => return Ok(Some(walked)),
+                Then::Enter(path, handle, id) => match self.enter(path.clone(), handle, id) {
+                    Ok(()) => {}
+                    Err(errno) if path.is_root() => return Err(self.root.error(errno)),
+                    Err(errno) => return Ok(Some(Walked::Unreadable { path, below: true, error: errno.into() })),
+                },
+                Then::Look => {
+                    if let Some(walked) = self.step()? {
+                        return Ok(Some(walked));
+                    }
+                }
+                Then::End => {
+                    self.then = Then::End;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<Walked>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.advance();
+        if next.is_err() {
+            self.then = Then::End;
+        }
+        next.transpose()
+    }
+}
+
+/// Opens a directory on the way back up: as the parent of the one that is left, or else down from the root.
+/// Either way it must be the very directory that was listed.
+fn reopen(root: &SourceRoot, level: &Level, left: Option<&Level>) -> rustix::io::Result<OwnedFd> {
+    let same = |handle: OwnedFd| {
+        let id = id_of(&rustix::fs::fstat(&handle)?);
+        if id == level.id { Ok(handle) } else { Err(Errno::STALE) }
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let above = match left {
+        Some(Level { handle: Handle::Open(handle), .. }) => {
+            rustix::fs::openat(handle, c"..", flags, Mode::empty()).and_then(same)
+        }
+        _ => Err(Errno::STALE),
+    };
+    above.or_else(|_| open_beneath(root.as_fd(), &level.path, flags).and_then(same))
+}
+
+/// Tells whether a directory's cache tag is one: a regular file that begins with the signature.
+///
+/// See <https://bford.info/cachedir/>. A tag that cannot be read is none: rather too much in a backup than too little.
+fn has_cache_tag(directory: BorrowedFd<'_>) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(directory, CACHE_TAG, flags, Mode::empty()) else { return false };
+    if !rustix::fs::fstat(&file).is_ok_and(|stat| kind_of(&stat) == FileType::RegularFile) {
+        return false;
+    }
+    let mut begin = [0; CACHE_SIGNATURE.len()];
+    std::fs::File::from(file).read_exact(&mut begin).is_ok() && begin == *CACHE_SIGNATURE
+}
+
+#[cfg(test)]
+mod tests;

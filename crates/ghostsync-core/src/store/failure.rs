@@ -1,0 +1,199 @@
+//! What a store's error means: a kind to act on, and a reason that a person understands.
+//!
+//! Stores say what is wrong in a code inside an XML body, and clouds agree on most of the codes; a status alone does
+//! not tell a missing bucket from a missing object, or a wrong clock from a wrong key.
+
+use object_store::path::Path as Key;
+
+use crate::error::{Error, ErrorKind};
+
+/// What was tried, where, and what the store's answer comes down to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {object} in {location}: {reason}")]
+struct Failure {
+    action: &'static str,
+    object: String,
+    location: String,
+    reason: String,
+    source: object_store::Error,
+}
+
+/// Turns a store's error into one of this library.
+pub(super) fn failure(action: &'static str, key: &Key, location: &str, source: object_store::Error) -> Error {
+    let (kind, reason) = explain(&source);
+    let object = if key.as_ref().is_empty() { "everything".to_owned() } else { key.to_string() };
+    Error::new(kind, Failure { action, object, location: location.to_owned(), reason, source })
+}
+
+/// Tells whether an error means that this one object is not there. A missing bucket is something else.
+pub(super) fn is_absent(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. }) && explain(error).0 == ErrorKind::NotFound
+}
+
+/// Tells whether a range was asked for that begins behind the object's end.
+pub(super) fn is_out_of_range(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    // The first is the answer of every HTTP store (416), the second that of a local one and of memory.
+    matches!(error, object_store::Error::Generic { .. })
+        && (text.contains("416 Range Not Satisfiable") || text.contains("but object was only"))
+}
+
+/// Where clouds hand out the credentials of a machine, a task or a pod.
+const METADATA_ADDRESSES: [&str; 4] =
+    ["//169.254.169.254/", "//169.254.170.2/", "//169.254.170.23/", "//metadata.google.internal/"];
+
+fn explain(error: &object_store::Error) -> (ErrorKind, String) {
+    use object_store::Error as E;
+    let text = error.to_string();
+    let code = code_of(&text);
+    if let Some((kind, reason)) = code.and_then(explain_code) {
+        return (kind, format!("{reason} ({})", code.unwrap_or_default()));
+    }
+    let with_code = |reason: &str| match code {
+        Some(code) => format!("{reason} ({code})"),
+        None => reason.to_owned(),
+    };
+    match error {
+        E::NotFound { .. } => (ErrorKind::NotFound, with_code("it is not there")),
+        E::PermissionDenied { .. } => (ErrorKind::Denied, with_code("access denied")),
+        E::Unauthenticated { .. } => (ErrorKind::Denied, with_code("the credentials are missing or not accepted")),
+        E::InvalidPath { .. } => (ErrorKind::Invalid, "there is a name that is not a valid key".to_owned()),
+        E::NotSupported { .. } | E::NotImplemented { .. } | E::UnknownConfigurationKey { .. } => {
+            (ErrorKind::Invalid, "the store cannot do this".to_owned())
+        }
+        E::AlreadyExists { .. } => (ErrorKind::Unavailable, with_code("the store says that it exists already")),
+        E::Precondition { .. } | E::NotModified { .. } => {
+            (ErrorKind::Unavailable, with_code("the store says that a condition does not hold"))
+        }
+        E::JoinError { .. } => (ErrorKind::Internal, "a task ended early".to_owned()),
+        _ => explain_text(&text, code),
+    }
+}
+
+/// The codes of S3, Azure and GCS that need another answer than their HTTP status suggests.
+fn explain_code(code: &str) -> Option<(ErrorKind, &'static str)> {
+    let denied = |reason| Some((ErrorKind::Denied, reason));
+    match code {
+        "NoSuchBucket" | "ContainerNotFound" => denied("the bucket does not exist"),
+        "InvalidAccessKeyId" | "InvalidClientTokenId" => denied("the store does not know the access key"),
+        "SignatureDoesNotMatch" => denied("the signature does not match: the secret key is wrong"),
+        "AuthenticationFailed" => denied("the signature was not accepted: the key is wrong, or the clock"),
+        "RequestTimeTooSkewed" | "RequestExpired" => {
+            denied("this machine's clock differs too much from the store's clock")
+        }
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => denied("the credentials have expired"),
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            denied("the bucket lies in another region")
+        }
+        "NotImplemented" => Some((ErrorKind::Invalid, "the store cannot do this")),
+        "RequestTimeout" | "SlowDown" | "ServiceUnavailable" | "ServerBusy" | "InternalError" | "OperationAborted" => {
+            Some((ErrorKind::Unavailable, "the store is busy or failing"))
+        }
+        _ => None,
+    }
+}
+
+/// What remains: an error known by its text alone. Everything that may pass is `Unavailable`.
+fn explain_text(text: &str, code: Option<&str>) -> (ErrorKind, String) {
+    let suffix = code.map(|code| format!(" ({code})")).unwrap_or_default();
+    if METADATA_ADDRESSES.iter().any(|address| text.contains(address)) {
+        let reason = "no credentials are given, and this machine's cloud gives none".to_owned();
+        return (ErrorKind::Denied, reason);
+    }
+    if let Some(status) = status_of(text) {
+        return match status {
+            300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{suffix}")),
+            408 | 425 | 429 => (ErrorKind::Unavailable, format!("the store asks to come back later{suffix}")),
+            400..=499 | 501 => (ErrorKind::Invalid, format!("the store answered with status {status}{suffix}")),
+            _ => (ErrorKind::Unavailable, format!("the store answered with status {status}{suffix}")),
+        };
+    }
+    if text.contains("redirect without LOCATION") {
+        return (ErrorKind::Denied, "redirected: wrong endpoint or region".to_owned());
+    }
+    (ErrorKind::Unavailable, format!("the store could not be reached{suffix}"))
+}
+
+/// The code in an XML error body, if there is one.
+fn code_of(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("<Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    (code.len() <= 60 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(code)
+}
+
+/// The HTTP status that the client's text names, if there is one.
+fn status_of(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("non-2xx status code: ")?;
+    rest.get(..3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explain_answer(status: &str, body: &str) -> (ErrorKind, String) {
+        let source: Box<dyn std::error::Error + Send + Sync> =
+            format!("Error performing GET http://s in 1ms - Server returned non-2xx status code: {status}: {body}")
+                .into();
+        let path = "k".to_owned();
+        explain(&match status.get(..3) {
+            Some("404") => object_store::Error::NotFound { path, source },
+            Some("403") => object_store::Error::PermissionDenied { path, source },
+            Some("401") => object_store::Error::Unauthenticated { path, source },
+            Some("409") => object_store::Error::AlreadyExists { path, source },
+            _ => object_store::Error::Generic { store: "S3", source },
+        })
+    }
+
+    #[test]
+    fn answers_of_stores_are_told_apart() {
+        use ErrorKind::{Denied, Invalid, NotFound, Unavailable};
+        for (status, body, kind, says) in [
+            ("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>", NotFound, "not there"),
+            ("404 Not Found", "", NotFound, "not there"),
+            ("404 Not Found", "<Error><Code>NoSuchBucket</Code></Error>", Denied, "bucket does not exist"),
+            ("404 Not Found", "<Error><Code>ContainerNotFound</Code></Error>", Denied, "bucket does not exist"),
+            ("403 Forbidden", "<Error><Code>AccessDenied</Code></Error>", Denied, "access denied (AccessDenied)"),
+            ("403 Forbidden", "<Error><Code>InvalidAccessKeyId</Code></Error>", Denied, "access key"),
+            ("403 Forbidden", "<Error><Code>SignatureDoesNotMatch</Code></Error>", Denied, "secret key is wrong"),
+            ("403 Forbidden", "<Error><Code>RequestTimeTooSkewed</Code></Error>", Denied, "clock"),
+            ("403 Forbidden", "", Denied, "access denied"),
+            ("401 Unauthorized", "", Denied, "credentials"),
+            ("400 Bad Request", "<Error><Code>ExpiredToken</Code></Error>", Denied, "expired"),
+            ("400 Bad Request", "<Error><Code>RequestTimeout</Code></Error>", Unavailable, "busy"),
+            ("400 Bad Request", "<Error><Code>Odd</Code></Error>", Invalid, "status 400 (Odd)"),
+            ("301 Moved Permanently", "", Denied, "region"),
+            ("409 Conflict", "<Error><Code>OperationAborted</Code></Error>", Unavailable, "busy"),
+            ("429 Too Many Requests", "", Unavailable, "later"),
+            ("501 Not Implemented", "", Invalid, "status 501"),
+            ("503 Service Unavailable", "<Error><Code>SlowDown</Code></Error>", Unavailable, "busy"),
+            ("500 Internal Server Error", "<html>", Unavailable, "status 500"),
+        ] {
+            let (found, reason) = explain_answer(status, body);
+            assert_eq!(found, kind, "{status} {body}: {reason}");
+            assert!(reason.contains(says), "{status} {body}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_unavailable() {
+        let error = object_store::Error::Generic { store: "S3", source: "error sending request".into() };
+        let error = failure("read", &Key::from("config.json"), "s3://b/p", error);
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.to_string(), "cannot read config.json in s3://b/p: the store could not be reached");
+    }
+
+    #[test]
+    fn a_machine_without_credentials_is_told_so() {
+        let source = "Error performing PUT http://169.254.169.254/latest/api/token in 1s - HTTP error".into();
+        let (kind, reason) = explain(&object_store::Error::Generic { store: "S3", source });
+        assert_eq!((kind, reason.contains("no credentials")), (ErrorKind::Denied, true));
+    }
+
+    #[test]
+    fn codes_are_read_from_untrusted_bodies_with_care() {
+        assert_eq!(code_of("<Code>A"), None);
+        assert_eq!(code_of("<Code>\u{1b}[2J</Code>"), None);
+        assert_eq!(status_of("non-2xx status code: 4é"), None);
+    }
+}

@@ -1,0 +1,112 @@
+# What CI runs, and what a change should pass before it is sent. `just` alone lists the recipes.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export PATH := `scripts/tools.sh path` + ":" + env("PATH")
+
+# The tests that start a real store, as a filter of the integration tests of the core.
+real_stores := "real_stores"
+# The tests that kill the command at random moments, as a filter of its integration tests; empty: there are none yet.
+kills := ""
+# Fuzzing works with a stable compiler as long as no sanitizer is asked for.
+sanitizer := "none"
+
+_list:
+    @just --list --unsorted
+
+# Everything below, with bounded campaigns
+ci: fmt typos scripts deny clippy test doc msrv public-api stores-probe stores kills fuzz
+
+# Install the pinned tools (see scripts/tools.sh list)
+tools *NAMES="checks test-tools":
+    scripts/tools.sh {{ NAMES }}
+
+# Formatting, of the fuzz targets too
+fmt:
+    cargo fmt --all --check
+    if [ -f fuzz/Cargo.toml ]; then cargo fmt --manifest-path fuzz/Cargo.toml --check; fi
+
+# Lints on every target and feature
+clippy:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Unit, integration and documentation tests
+test *ARGS:
+    cargo test --workspace --all-features {{ ARGS }}
+
+# Documentation without a warning
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
+
+# Licences, bans and sources block
+deny:
+    cargo deny --all-features check --hide-inclusion-graph licenses bans sources
+
+# Known advisories, reported only: needs the advisory database from the network
+advisories:
+    -cargo deny --all-features check advisories
+
+# Spelling
+typos:
+    typos
+
+# Shell scripts: syntax, and shellcheck where it is installed
+scripts:
+    for script in .ci/run scripts/*.sh scripts/stores/*.sh; do bash -n "$script"; done
+    if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/stores/*.sh; else echo "shellcheck is not installed"; fi
+
+# The oldest compiler that Cargo.toml promises builds the workspace
+msrv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    promised=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' Cargo.toml)
+    used=$(rustc --version | cut -d' ' -f2)
+    case "$used" in
+      "$promised" | "$promised".*) cargo check --workspace --all-targets --all-features ;;
+      *)
+        echo "Cargo.toml promises $promised, this is $used: checking with rustup's $promised" >&2
+        cargo "+$promised" check --workspace --all-targets --all-features
+        ;;
+    esac
+
+# The tests against every real store that is installed (scripts/tools.sh stores)
+stores *ARGS: (_only "ghostsync-core" real_stores ARGS)
+
+# Runs the integration tests of a crate whose names contain FILTER, ignored ones too; no such test is a failure
+_only CRATE FILTER *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    run=(cargo test --package {{ CRATE }} --all-features --test it -- "{{ FILTER }}" --include-ignored)
+    found=$("${run[@]}" --list --format terse)
+    grep -q ': test$' <<<"$found" || { echo "no test of {{ CRATE }} is called {{ FILTER }}" >&2; exit 1; }
+    "${run[@]}" --nocapture {{ ARGS }}
+
+# Does each store behave as the tests take for granted? Start it, create one object twice, stop it
+stores-probe *NAMES:
+    scripts/stores/probe.sh {{ NAMES }}
+
+# Every fuzz target for SECONDS each
+fuzz SECONDS="10" *ARGS="":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [ -f fuzz/Cargo.toml ] || { echo "no fuzz targets"; exit 0; }
+    for file in fuzz/fuzz_targets/*.rs; do
+      target=$(basename "$file" .rs)
+      echo "== $target, {{ SECONDS }} s"
+      mkdir -p "fuzz/corpus/$target"
+      seeds=()
+      [ ! -d "fuzz/seeds/$target" ] || seeds=("fuzz/seeds/$target")
+      cargo fuzz run --sanitizer {{ sanitizer }} "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
+        -max_total_time={{ SECONDS }} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 {{ ARGS }}
+    done
+
+# N backups and restores, each killed at a random moment
+kills N="20":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    [ -n "{{ kills }}" ] || { echo "there are no kill tests yet"; exit 0; }
+    GHOSTSYNC_KILLS={{ N }} just _only ghostsync-cli "{{ kills }}"
+
+# Compare the core's public API with docs/public-api.txt; `just public-api write` accepts the new one
+public-api MODE="check":
+    scripts/public-api.sh {{ MODE }}
