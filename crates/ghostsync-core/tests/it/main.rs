@@ -1,0 +1,5 @@
+//! Integration tests: one module for each theme.
+
+mod gcs_stub;
+mod real_stores;
+mod store_requests;
