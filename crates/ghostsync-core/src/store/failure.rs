@@ -117,6 +117,9 @@ fn explain_code(code: &str) -> Option<(ErrorKind, &'static str)> {
 fn explain_local(error: &object_store::Error) -> (ErrorKind, String) {
     match chain(error).find_map(|error| error.downcast_ref::<io::Error>()) {
         Some(io) if io.kind() == io::ErrorKind::PermissionDenied => (ErrorKind::Denied, "permission denied".to_owned()),
+        Some(io) if io.kind() == io::ErrorKind::Unsupported => {
+            (ErrorKind::Invalid, "its file system cannot do this".to_owned())
+        }
         Some(io) => (ErrorKind::Unavailable, io.to_string()),
         None => (ErrorKind::Unavailable, "the folder cannot be used".to_owned()),
     }

@@ -2,4 +2,5 @@
 
 mod gcs_stub;
 mod real_stores;
+mod store_probe;
 mod store_requests;
