@@ -2,6 +2,10 @@
 
 mod backing_up;
 mod floors;
+mod gcs_stub;
 mod golden;
 mod limits;
+mod real_stores;
 mod small_writer;
+mod store_probe;
+mod store_requests;
