@@ -169,6 +169,9 @@ pub async fn backup(
     observer: Arc<dyn Observer>,
 ) -> Result<BackupReport> {
     check_branch_name(&options.branch).map_err(|error| Error::invalid(error.to_string()))?;
+    if let Some((reserved @ ("quarantine" | "fork" | "wip"), _)) = options.branch.split_once('/') {
+        return Err(Error::invalid(format!("branches under {reserved}/ are made by ghostsync itself")));
+    }
     repository.config().check_writable()?;
     let requests = repository.store().requests();
     let state = repository.state().await?;
