@@ -31,7 +31,7 @@ impl Sandbox {
     /// A sandbox with a repository, and a source of so many files named `file00`, `file01`, …
     pub(crate) fn with_files(number: usize) -> Self {
         let sandbox = Self::new();
-        sandbox.ok(&["init"]);
+        sandbox.ok(&["init", "--skip-probe"]);
         for index in 0..number {
             sandbox.write(&format!("source/file{index:02}"), format!("content {index}"));
         }
