@@ -169,11 +169,15 @@ pub async fn backup(
     observer: Arc<dyn Observer>,
 ) -> Result<BackupReport> {
     check_branch_name(&options.branch).map_err(|error| Error::invalid(error.to_string()))?;
+    if let Some((reserved @ ("quarantine" | "fork" | "wip"), _)) = options.branch.split_once('/') {
+        return Err(Error::invalid(format!("branches under {reserved}/ are made by ghostsync itself")));
+    }
     repository.config().check_writable()?;
+    let requests = repository.store().requests();
     let state = repository.state().await?;
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let handle = Handle::current();
-    let run = move || run(repository, &source, state, options, handle, observer);
+    let run = move || run(repository, &source, state, options, handle, observer, requests);
     tokio::task::spawn_blocking(run)
         .await
         .map_err(|error| Error::internal(format!("the backup did not end: {error}")))?
@@ -187,9 +191,9 @@ fn run(
     options: BackupOptions,
     handle: Handle,
     observer: Arc<dyn Observer>,
+    requests: RequestCounts,
 ) -> Result<BackupReport> {
     let watch = Stopwatch::start();
-    let requests = repository.store().requests();
     let began = options.clock.now();
     let root = open_source(source)?;
     let parent = Parent::find(&repository, &state, &options, root.directory_id())?;

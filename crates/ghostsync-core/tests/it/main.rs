@@ -1,6 +1,13 @@
 //! Tests of the library through its public face, one module for each theme.
 
+mod backing_up;
+mod decoders;
 mod floors;
+mod gcs_stub;
 mod golden;
 mod limits;
+mod real_stores;
+mod recover_by_hand;
 mod small_writer;
+mod store_probe;
+mod store_requests;
