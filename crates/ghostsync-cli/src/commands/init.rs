@@ -15,7 +15,8 @@ pub(super) async fn run(context: &mut Context, args: InitArgs) -> Result<Exit> {
     let create = CreateOptions { skip_probe: args.skip_probe, if_missing: args.if_missing };
     let repository = context.create(create).await?;
     let location = crate::render::human::without_password(repository.store().location());
-    context.output.note(&format!("the repository at {location} has the id"));
+    let created = if args.if_missing { "repository" } else { "created a repository" };
+    context.output.note(&format!("{created} at {location}"));
     let document = json!({
         "repository": repository.id(),
         "location": location,
