@@ -51,7 +51,7 @@ pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
             for item in Walking::new(context, parent) {
                 let failed = item.is_err();
                 batch.push(item);
-                if (batch.len() == BATCH || failed) && (sender.send(std::mem::take(&mut batch)).is_err() || failed) {
+                if (failed || batch.len() == BATCH) && sender.send(std::mem::take(&mut batch)).is_err() || failed {
                     return;
                 }
             }
