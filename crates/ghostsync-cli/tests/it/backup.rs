@@ -14,6 +14,8 @@ fn init_prints_the_id_alone() {
     let again = sandbox.json(10, &["init"]);
     assert_eq!(again["refusal"]["guard"], "init");
     assert_eq!(again["outcome"], "refused");
+    let command = again["command"].as_str().expect("a command");
+    assert_eq!(sandbox.shell(command).document()["repository"], id.trim_end());
     assert_eq!(sandbox.json(0, &["init", "--if-missing"])["repository"], id.trim_end());
 }
 
