@@ -148,9 +148,7 @@ impl Context {
         let command = refusal.and_then(|refusal| hint::going_on(refusal, &self.action, &self.words));
         let lines = match refusal {
             Some(refusal) => failure::refusal_lines(refusal, &self.action.not_done(), command.as_deref()),
-            None if error.kind() == ErrorKind::Interrupted => {
-                vec!["interrupted: nothing half done, run it again".into()]
-            }
+            None if error.kind() == ErrorKind::Interrupted => hint::interrupted(&self.action, &self.words),
             None => failure::error_lines(error, self.opened),
         };
         lines.iter().for_each(|line| render::message(line));

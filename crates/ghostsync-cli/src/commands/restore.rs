@@ -39,7 +39,9 @@ pub(super) async fn run(context: &mut Context, args: RestoreArgs) -> Result<Exit
     let progress = Shown::start(&context.settings);
     let report = restore(&repository, &args.destination, options, progress.clone()).await;
     progress.finish();
-    let report = report?;
+    let mut report = report?;
+    // Opening the repository was a part of it.
+    report.requests = repository.store().requests();
     tell(context, &report, &args)?;
     Ok(exit(&report))
 }

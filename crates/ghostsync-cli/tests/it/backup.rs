@@ -14,6 +14,8 @@ fn init_prints_the_id_alone() {
     let again = sandbox.json(10, &["init"]);
     assert_eq!(again["refusal"]["guard"], "init");
     assert_eq!(again["outcome"], "refused");
+    let command = again["command"].as_str().expect("a command");
+    assert_eq!(sandbox.shell(command).document()["repository"], id.trim_end());
     assert_eq!(sandbox.json(0, &["init", "--if-missing"])["repository"], id.trim_end());
 }
 
@@ -235,7 +237,7 @@ fn an_entry_that_cannot_be_read_is_carried_forward() {
     }
     let sandbox = Sandbox::with_snapshot(3);
     sandbox.write("source/file00", "changed, but closed");
-    let closed = std::os::unix::fs::PermissionsExt::from_mode(0);
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
     std::fs::set_permissions(sandbox.path("source/file00"), closed).expect("closed");
     assert_eq!(sandbox.json(10, &["backup", "source", "--strict"])["refusal"]["guard"], "unreadable");
     let incomplete = sandbox.json(3, &["backup", "source"]);

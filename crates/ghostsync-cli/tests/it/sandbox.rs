@@ -85,7 +85,7 @@ impl Sandbox {
 
     /// Runs a line of shell, as a person pastes it.
     pub(crate) fn shell(&self, line: &str) -> Ran {
-        let mut command = self.command::<&str>(&[]);
+        let command = self.command::<&str>(&[]);
         let mut shell = Command::new("bash");
         shell.arg("-c").arg(line).current_dir(self.folder.path()).env_clear();
         shell.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
