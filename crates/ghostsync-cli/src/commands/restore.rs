@@ -31,6 +31,7 @@ pub(super) async fn run(context: &mut Context, args: RestoreArgs) -> Result<Exit
         receipt: args.receipt.clone(),
         genesis: args.genesis,
         verify: args.verify,
+        keep_going: args.keep_going,
         dry_run: args.dry_run,
         interrupt: context.signals.interrupt.clone(),
         ..RestoreOptions::default()

@@ -229,7 +229,10 @@ fn run(
     let session = Session::begin(&state, &context.options.writer);
     let stored = store::store(&context, &parent, survey, &session)?;
     report.stored(&stored);
-    if let Some(snapshot) = parent.snapshot()
+    // Again, with what was learnt while reading: contents, moves, and what could not be read.
+    let verdict = guard::judge(&stored.tallied.findings, policy);
+    if verdict.is_ok()
+        && let Some(snapshot) = parent.snapshot()
         && stored.tallied.differences == 0
         && !context.options.force
     {
@@ -237,8 +240,6 @@ fn run(
         parent.keep_receipt(&context, snapshot)?;
         return Ok(report.unchanged(snapshot));
     }
-    // Again, with what was learnt while reading: contents, moves, and what could not be read.
-    let verdict = guard::judge(&stored.tallied.findings, policy);
     let published = match verdict {
         Ok(approved) => publish::on_branch(&context, &parent, &state, &session, &stored, approved)?,
         Err(refusal) if keeps_refused => {
