@@ -197,19 +197,27 @@ impl Receipt {
 
     /// Writes it, durably: whoever reads the path finds the old receipt or this one, whole.
     ///
+    /// The folder keeps its time: it may be the directory that is backed up, whose content a receipt never is.
+    ///
     /// # Errors
     /// `LocalIo`; what was there before is then still there, or this one is but may not survive a power loss.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = self.encode().map_err(|error| Error::internal(format!("cannot encode a receipt: {error}")))?;
         let failed = |error| Error::local("write the receipt", path.display(), error);
         let temporary = folder_of(path).join(temporary::name());
+        let modified = std::fs::metadata(folder_of(path)).and_then(|folder| folder.modified());
         let written = write_new(&temporary, &bytes).and_then(|()| std::fs::rename(&temporary, path));
         if let Err(error) = written {
             // What is left of a failed attempt is swept by its name later on, if it cannot be removed now.
             let _ = std::fs::remove_file(&temporary);
             return Err(failed(error));
         }
-        sync_folder(path).map_err(failed)
+        let folder = File::open(folder_of(path)).map_err(failed)?;
+        if let Ok(modified) = modified {
+            // Only the owner may; and a folder that looks changed costs a snapshot, and no safety.
+            let _ = folder.set_modified(modified);
+        }
+        folder.sync_all().map_err(failed)
     }
 }
 
@@ -344,6 +352,16 @@ mod tests {
         for directory in [DirectoryId { device: 42, inode: 8 }, DirectoryId { device: 41, inode: 7 }] {
             assert!(matches!(receipt.check(here.0, here.1, directory), Err(Mismatch::Directory { .. })));
         }
+    }
+
+    #[test]
+    fn writing_leaves_no_trace_in_the_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000, 123_456_789);
+        File::open(folder.path()).and_then(|folder| folder.set_modified(long_ago)).expect("sets the time");
+        receipt().write(&folder.path().join("receipt.json")).expect("writes");
+        let modified = std::fs::metadata(folder.path()).and_then(|folder| folder.modified()).expect("a time");
+        assert_eq!(modified, long_ago);
     }
 
     #[test]

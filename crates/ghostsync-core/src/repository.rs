@@ -20,6 +20,9 @@ use crate::tree_path::TreePath;
 
 pub use crate::history::State;
 
+/// More objects than cut-short probes leave.
+const MAX_PROBE_LEFTOVERS: usize = 10_000;
+
 /// How a repository is created.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
@@ -70,8 +73,9 @@ impl Repository {
                 opened => return opened,
             }
         }
-        let found = store.list(&object_store::path::Path::default(), 2).await?;
-        if let Some(object) = found.first() {
+        // What a probe that was cut short left behind is nobody's.
+        let found = store.list(&object_store::path::Path::default(), MAX_PROBE_LEFTOVERS).await?;
+        if let Some(object) = found.iter().find(|object| !object.location.as_ref().starts_with("probe/")) {
             let reason = match store.size(&keys::config()).await? {
                 Some(_) => format!("there is a repository at {} already", store.location()),
                 None => format!("{} is not empty: {} lies there", store.location(), object.location),
@@ -185,17 +189,14 @@ impl Repository {
     pub async fn state(&self) -> Result<State> {
         let cache = self.head_cache();
         let cached = cache.as_ref().and_then(HeadCache::load);
-        let (state, bytes) = history::find_head(&self.store, self.config_hash, cached.as_ref()).await?;
-        if let Some((cached, _)) = &cached
-            && state.commit.seq < *cached
-        {
-            self.check_still_there().await?;
-            return Err(Error::corrupt(format!(
-                "{} had commit {cached}, its newest is {} now: it was rolled back",
-                self.store.location(),
-                state.commit.seq
-            )));
-        }
+        let found = history::find_head(&self.store, self.config_hash, cached.as_ref()).await;
+        let (state, bytes) = match found {
+            Err(error) if error.kind() == ErrorKind::Corrupt && cached.is_some() => {
+                self.check_still_there().await?;
+                return Err(error);
+            }
+            found => found?,
+        };
         if let (Some(cache), Some(bytes)) = (cache, bytes)
             && cached.is_none_or(|(_, cached)| cached != bytes)
         {
@@ -210,7 +211,7 @@ impl Repository {
         let location = self.store.location();
         let message = match stored {
             Some(bytes) if CommitHash::of(&bytes) == self.config_hash => return Ok(()),
-            Some(_) => format!("{location} holds another repository than the cache knows"),
+            Some(_) => format!("{location} holds another repository than the cache knew; the cache was dropped"),
             None => format!("there is no repository at {location} any more"),
         };
         if let Some(folder) = &self.cache {

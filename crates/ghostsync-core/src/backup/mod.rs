@@ -169,11 +169,15 @@ pub async fn backup(
     observer: Arc<dyn Observer>,
 ) -> Result<BackupReport> {
     check_branch_name(&options.branch).map_err(|error| Error::invalid(error.to_string()))?;
+    if let Some((reserved @ ("quarantine" | "fork" | "wip"), _)) = options.branch.split_once('/') {
+        return Err(Error::invalid(format!("branches under {reserved}/ are made by ghostsync itself")));
+    }
     repository.config().check_writable()?;
+    let requests = repository.store().requests();
     let state = repository.state().await?;
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let handle = Handle::current();
-    let run = move || run(repository, &source, state, options, handle, observer);
+    let run = move || run(repository, &source, state, options, handle, observer, requests);
     tokio::task::spawn_blocking(run)
         .await
         .map_err(|error| Error::internal(format!("the backup did not end: {error}")))?
@@ -187,9 +191,9 @@ fn run(
     options: BackupOptions,
     handle: Handle,
     observer: Arc<dyn Observer>,
+    requests: RequestCounts,
 ) -> Result<BackupReport> {
     let watch = Stopwatch::start();
-    let requests = repository.store().requests();
     let began = options.clock.now();
     let root = open_source(source)?;
     let parent = Parent::find(&repository, &state, &options, root.directory_id())?;
@@ -225,7 +229,10 @@ fn run(
     let session = Session::begin(&state, &context.options.writer);
     let stored = store::store(&context, &parent, survey, &session)?;
     report.stored(&stored);
-    if let Some(snapshot) = parent.snapshot()
+    // Again, with what was learnt while reading: contents, moves, and what could not be read.
+    let verdict = guard::judge(&stored.tallied.findings, policy);
+    if verdict.is_ok()
+        && let Some(snapshot) = parent.snapshot()
         && stored.tallied.differences == 0
         && !context.options.force
     {
@@ -233,8 +240,6 @@ fn run(
         parent.keep_receipt(&context, snapshot)?;
         return Ok(report.unchanged(snapshot));
     }
-    // Again, with what was learnt while reading: contents, moves, and what could not be read.
-    let verdict = guard::judge(&stored.tallied.findings, policy);
     let published = match verdict {
         Ok(approved) => publish::on_branch(&context, &parent, &state, &session, &stored, approved)?,
         Err(refusal) if keeps_refused => {

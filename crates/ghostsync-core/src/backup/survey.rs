@@ -51,7 +51,9 @@ pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
             for item in Walking::new(context, parent) {
                 let failed = item.is_err();
                 batch.push(item);
-                if (batch.len() == BATCH || failed) && (sender.send(std::mem::take(&mut batch)).is_err() || failed) {
+                let is_due = failed || batch.len() == BATCH;
+                let nobody_listens = is_due && sender.send(std::mem::take(&mut batch)).is_err();
+                if failed || nobody_listens {
                     return;
                 }
             }
@@ -193,7 +195,7 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
     Ok(())
 }
 
-/// Notes inodes and ctimes of an unchanged tree, so that the next run need not look as closely.
+/// Notes inodes and ctimes of an unchanged tree, so that the next run need not look as closely, and tidies the cache.
 pub(super) fn note_known(context: &Context, survey: &mut Survey, snapshot: SnapshotId) -> Result<()> {
     let mut known = KnownWriter::create(context.known_file());
     for record in survey.seen.read()? {
@@ -202,6 +204,9 @@ pub(super) fn note_known(context: &Context, survey: &mut Survey, snapshot: Snaps
         }
     }
     known.finish(snapshot, context.root.directory_id());
+    // The head's pages are all that the next run can want.
+    let wanted = survey.parent_pages.iter().map(|page| page.placement.pack).collect();
+    context.repository.pages().forget_others(&wanted);
     Ok(())
 }
 

@@ -61,7 +61,7 @@ impl Session {
 #[derive(Debug)]
 pub(crate) enum Attempt {
     /// It is in the log.
-    Done(State),
+    Done(Box<State>),
     /// Another commit has its number; it is not in the log and never will be.
     Lost,
 }
@@ -99,7 +99,7 @@ pub(crate) async fn attempt(
     if let Some(cache) = cache {
         cache.keep(commit.seq, &bytes);
     }
-    Ok(Attempt::Done(State { commit: commit.clone(), hash: CommitHash::of(&bytes) }))
+    Ok(Attempt::Done(Box::new(State { commit: commit.clone(), hash: CommitHash::of(&bytes) })))
 }
 
 /// Creates the slot; tells whether it holds our bytes or another's.
@@ -171,7 +171,7 @@ pub(crate) async fn change(
         let Commit { branches, snapshots, .. } = changed;
         let commit = Commit { branches, snapshots, ..session.next_commit(&base, clock, op) };
         if let Attempt::Done(state) = attempt(store, cache, &session, &base, &commit).await? {
-            return Ok(Some(state));
+            return Ok(Some(*state));
         }
         base = find_head(store, config, None).await?.0;
     }

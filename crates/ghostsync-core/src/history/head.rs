@@ -53,12 +53,14 @@ pub(crate) async fn find_head(
 ) -> Result<(State, Option<Bytes>)> {
     if let Some((seq, bytes)) = cached {
         // A bucket that was wiped or made anew also answers that the successor is absent: hence the first request.
-        let stored = store.get(&keys::commit(*seq), MAX_COMMIT_BYTES).await?;
-        if stored.as_ref() == Some(bytes)
-            && let LogEntry::Commit(commit) = decode_log_entry(bytes)?
-        {
-            let start = Found { seq: *seq, bytes: bytes.clone(), commit, checked: true };
-            return climb(store, config, start).await;
+        match (read_slot(store, *seq).await?, decode_log_entry(bytes)) {
+            (Slot::Commit(stored, commit), _) if stored == *bytes => {
+                return climb(store, config, Found { seq: *seq, bytes: stored, commit, checked: true }).await;
+            }
+            // A damaged cache proves nothing about the repository.
+            (_, Err(_)) => {}
+            (Slot::Emptied(hash), _) if hash == CommitHash::of(bytes) => {}
+            _ => return Err(rolled_back(*seq)),
         }
     }
     let hint = store.get(&keys::head(), 4096).await?.and_then(|bytes| serde_json::from_slice::<Hint>(&bytes).ok());
@@ -166,7 +168,7 @@ async fn read_slot(store: &Store, seq: u64) -> Result<Slot> {
 
 fn rolled_back(seq: u64) -> Error {
     Error::corrupt(format!(
-        "{} is missing or emptied where it cannot be: the bucket was rolled back, or a lifecycle rule thinned it",
+        "{} is not there as it was, or as it must be: the bucket was rolled back, or a lifecycle rule thinned it",
         keys::commit(seq)
     ))
 }

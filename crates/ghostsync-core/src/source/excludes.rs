@@ -9,6 +9,12 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree_path::TreePath;
 
+/// How a snapshot records [`Excludes::caches`].
+const CACHES_RULE: &str = "--exclude-caches";
+
+/// How a snapshot records [`Excludes::one_file_system`].
+const ONE_FILE_SYSTEM_RULE: &str = "--one-file-system";
+
 /// What is left out of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Excludes {
@@ -23,6 +29,17 @@ pub struct Excludes {
     pub one_file_system: bool,
     /// Absolute paths that are never content: the receipt, the cache, a repository inside the source.
     pub never: Vec<PathBuf>,
+}
+
+impl Excludes {
+    /// The excludes that a snapshot records, but for the paths that are never content.
+    #[must_use]
+    pub fn from_rules(rules: &[String]) -> Self {
+        let (switches, patterns): (Vec<_>, Vec<_>) =
+            rules.iter().cloned().partition(|rule| rule == CACHES_RULE || rule == ONE_FILE_SYSTEM_RULE);
+        let given = |name: &str| switches.iter().any(|rule| rule == name);
+        Self { caches: given(CACHES_RULE), one_file_system: given(ONE_FILE_SYSTEM_RULE), patterns, never: Vec::new() }
+    }
 }
 
 /// A line of an exclude list that is not a pattern.
@@ -84,7 +101,7 @@ impl Matcher {
 /// `never` is no rule, it follows from where the receipt and the cache happen to be.
 pub(crate) fn rules(excludes: &Excludes) -> Vec<String> {
     let patterns = excludes.patterns.iter().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).cloned();
-    let switches = [(excludes.caches, "--exclude-caches"), (excludes.one_file_system, "--one-file-system")];
+    let switches = [(excludes.caches, CACHES_RULE), (excludes.one_file_system, ONE_FILE_SYSTEM_RULE)];
     patterns.chain(switches.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned())).collect()
 }
 
@@ -166,5 +183,7 @@ mod tests {
         };
         assert_eq!(rules(&excludes), ["*.tmp", "!a b", "--exclude-caches", "--one-file-system"]);
         assert!(rules(&Excludes::default()).is_empty());
+        let again = Excludes::from_rules(&rules(&excludes));
+        assert!(again.caches && again.one_file_system && again.patterns == ["*.tmp", "!a b"]);
     }
 }

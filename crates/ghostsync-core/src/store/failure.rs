@@ -3,6 +3,9 @@
 //! Stores say what is wrong in a code inside an XML body, and clouds agree on most of the codes; a status alone does
 //! not tell a missing bucket from a missing object, or a wrong clock from a wrong key.
 
+use std::error::Error as StdError;
+use std::io;
+
 use object_store::path::Path as Key;
 
 use crate::error::{Error, ErrorKind};
@@ -32,10 +35,28 @@ pub(super) fn is_absent(error: &object_store::Error) -> bool {
 
 /// Tells whether a range was asked for that begins behind the object's end.
 pub(super) fn is_out_of_range(error: &object_store::Error) -> bool {
-    let text = error.to_string();
+    let text = whole_text(error);
     // The first is the answer of every HTTP store (416), the second that of a local one and of memory.
     matches!(error, object_store::Error::Generic { .. })
         && (text.contains("416 Range Not Satisfiable") || text.contains("but object was only"))
+}
+
+/// The text of an error and of everything below it: some clients say what matters above, some below.
+fn whole_text(error: &object_store::Error) -> String {
+    let mut text = String::new();
+    for error in chain(error) {
+        text.push_str(&format!("{error}\n"));
+    }
+    text
+}
+
+fn chain(error: &object_store::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
 }
 
 /// Where clouds hand out the credentials of a machine, a task or a pod.
@@ -44,15 +65,13 @@ const METADATA_ADDRESSES: [&str; 4] =
 
 fn explain(error: &object_store::Error) -> (ErrorKind, String) {
     use object_store::Error as E;
-    let text = error.to_string();
+    let text = whole_text(error);
     let code = code_of(&text);
     if let Some((kind, reason)) = code.and_then(explain_code) {
         return (kind, format!("{reason} ({})", code.unwrap_or_default()));
     }
-    let with_code = |reason: &str| match code {
-        Some(code) => format!("{reason} ({code})"),
-        None => reason.to_owned(),
-    };
+    let details = details(&text, code);
+    let with_code = |reason: &str| format!("{reason}{details}");
     match error {
         E::NotFound { .. } => (ErrorKind::NotFound, with_code("it is not there")),
         E::PermissionDenied { .. } => (ErrorKind::Denied, with_code("access denied")),
@@ -66,7 +85,8 @@ fn explain(error: &object_store::Error) -> (ErrorKind, String) {
             (ErrorKind::Unavailable, with_code("the store says that a condition does not hold"))
         }
         E::JoinError { .. } => (ErrorKind::Internal, "a task ended early".to_owned()),
-        _ => explain_text(&text, code),
+        E::Generic { store: "LocalFileSystem", .. } => explain_local(error),
+        _ => explain_text(&text, &details),
     }
 }
 
@@ -93,32 +113,55 @@ fn explain_code(code: &str) -> Option<(ErrorKind, &'static str)> {
     }
 }
 
+/// A failure of a folder of this machine.
+fn explain_local(error: &object_store::Error) -> (ErrorKind, String) {
+    match chain(error).find_map(|error| error.downcast_ref::<io::Error>()) {
+        Some(io) if io.kind() == io::ErrorKind::PermissionDenied => (ErrorKind::Denied, "permission denied".to_owned()),
+        Some(io) if io.kind() == io::ErrorKind::Unsupported => {
+            (ErrorKind::Invalid, "its file system cannot do this".to_owned())
+        }
+        Some(io) => (ErrorKind::Unavailable, io.to_string()),
+        None => (ErrorKind::Unavailable, "the folder cannot be used".to_owned()),
+    }
+}
+
 /// What remains: an error known by its text alone. Everything that may pass is `Unavailable`.
-fn explain_text(text: &str, code: Option<&str>) -> (ErrorKind, String) {
-    let suffix = code.map(|code| format!(" ({code})")).unwrap_or_default();
+fn explain_text(text: &str, details: &str) -> (ErrorKind, String) {
     if METADATA_ADDRESSES.iter().any(|address| text.contains(address)) {
         let reason = "no credentials are given, and this machine's cloud gives none".to_owned();
         return (ErrorKind::Denied, reason);
     }
     if let Some(status) = status_of(text) {
         return match status {
-            300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{suffix}")),
-            408 | 425 | 429 => (ErrorKind::Unavailable, format!("the store asks to come back later{suffix}")),
-            400..=499 | 501 => (ErrorKind::Invalid, format!("the store answered with status {status}{suffix}")),
-            _ => (ErrorKind::Unavailable, format!("the store answered with status {status}{suffix}")),
+            300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{details}")),
+            408 | 425 | 429 => (ErrorKind::Unavailable, format!("the store asks to come back later{details}")),
+            400..=499 | 501 => (ErrorKind::Invalid, format!("the store answered with status {status}{details}")),
+            _ => (ErrorKind::Unavailable, format!("the store answered with status {status}{details}")),
         };
     }
     if text.contains("redirect without LOCATION") {
         return (ErrorKind::Denied, "redirected: wrong endpoint or region".to_owned());
     }
-    (ErrorKind::Unavailable, format!("the store could not be reached{suffix}"))
+    (ErrorKind::Unavailable, format!("the store could not be reached{details}"))
+}
+
+/// The code in an XML error body, and what the store says to it, in parentheses: nothing if there is no code.
+fn details(text: &str, code: Option<&str>) -> String {
+    let Some(code) = code else { return String::new() };
+    let message = element(text, "Message").and_then(|message| message.lines().next()).unwrap_or_default();
+    let message: String = message.chars().filter(|c| !c.is_control()).take(200).collect();
+    if message.is_empty() { format!(" ({code})") } else { format!(" ({code}: {message})") }
 }
 
 /// The code in an XML error body, if there is one.
 fn code_of(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("<Code>")?;
-    let (code, _) = rest.split_once("</Code>")?;
+    let code = element(text, "Code")?;
     (code.len() <= 60 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(code)
+}
+
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
 }
 
 /// The HTTP status that the client's text names, if there is one.
@@ -158,6 +201,7 @@ mod tests {
             ("403 Forbidden", "<Error><Code>SignatureDoesNotMatch</Code></Error>", Denied, "secret key is wrong"),
             ("403 Forbidden", "<Error><Code>RequestTimeTooSkewed</Code></Error>", Denied, "clock"),
             ("403 Forbidden", "", Denied, "access denied"),
+            ("403 Forbidden", "<Code>A</Code><Message>No such\u{1b} key\nx</Message>", Denied, "(A: No such key)"),
             ("401 Unauthorized", "", Denied, "credentials"),
             ("400 Bad Request", "<Error><Code>ExpiredToken</Code></Error>", Denied, "expired"),
             ("400 Bad Request", "<Error><Code>RequestTimeout</Code></Error>", Unavailable, "busy"),
@@ -181,6 +225,21 @@ mod tests {
         let error = failure("read", &Key::from("config.json"), "s3://b/p", error);
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(error.to_string(), "cannot read config.json in s3://b/p: the store could not be reached");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_fails_says_how() {
+        use object_store::{ObjectStoreExt, local::LocalFileSystem};
+
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("key")).unwrap();
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        let store = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+        let error = store.put(&Key::from("key"), "x".into()).await.unwrap_err();
+        let error = failure("write", &Key::from("key"), "/folder", error);
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("write key in /folder: Is a directory"), "{error}");
+        assert!(error.io_error().is_some());
     }
 
     #[test]

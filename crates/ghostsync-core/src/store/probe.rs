@@ -7,7 +7,6 @@
 
 use bytes::Bytes;
 use futures::future::join_all;
-use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Key;
 use object_store::{PutMode, PutOptions};
 use serde::Serialize;
@@ -36,23 +35,192 @@ pub struct ProbeReport {
 /// # Errors
 /// Whatever made the store unreachable; a broken promise is no error but a line of the report.
 pub async fn probe(store: &Store) -> Result<ProbeReport> {
-    let session = SessionId::random();
-    let mut broken = Vec::new();
-    let outcome = run(store, session, &mut broken).await;
-    clean_up(store, session).await;
-    outcome.map(|()| ProbeReport { broken })
+    let mut probing = Probing { store, session: SessionId::random(), broken: Vec::new(), written: Vec::new() };
+    let outcome = probing.run().await;
+    probing.clean_up().await;
+    outcome.map(|()| ProbeReport { broken: probing.broken })
 }
 
-async fn run(store: &Store, session: SessionId, broken: &mut Vec<String>) -> Result<()> {
-    if !create_twice(store, session, broken).await? {
-        return Ok(());
+/// A probe that goes on.
+struct Probing<'a> {
+    store: &'a Store,
+    session: SessionId,
+    broken: Vec<String>,
+    /// The keys that were seen to be there.
+    written: Vec<Key>,
+}
+
+impl Probing<'_> {
+    async fn run(&mut self) -> Result<()> {
+        if !self.create_new().await? {
+            return Ok(());
+        }
+        self.create_again().await?;
+        self.race(&SMALL).await?;
+        self.race(&LARGE).await?;
+        self.overwrite().await?;
+        self.list_after_write().await?;
+        self.read_after_delete().await
     }
-    for race in [SMALL, LARGE] {
-        race.run(store, session, broken).await?;
+
+    fn key(&self, name: &str) -> Key {
+        keys::probe(self.session, name)
     }
-    overwrite(store, session, broken).await?;
-    list_after_write(store, session, broken).await?;
-    read_after_delete(store, session, broken).await
+
+    async fn create(&self, key: &Key, bytes: Bytes) -> Told {
+        match self.store.commits.put_opts(key, bytes.into(), PutOptions::from(PutMode::Create)).await {
+            Ok(_) => Told::Created,
+            Err(object_store::Error::AlreadyExists { .. }) => Told::Exists,
+            Err(error) => Told::Nothing(self.store.failure("create", key, error)),
+        }
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.store.get(key, LARGE.bytes as u64).await
+    }
+
+    async fn list(&self) -> Result<Vec<Key>> {
+        let folder = Key::from(format!("probe/{}", self.session));
+        let listed = self.store.list(&folder, 1000).await?;
+        Ok(listed.into_iter().map(|object| object.location).collect())
+    }
+
+    /// Deletes what can be deleted; the rest is garbage that does no harm.
+    async fn clean_up(&self) {
+        if let Ok(keys) = self.list().await {
+            let _ = self.store.delete(keys).await;
+        }
+    }
+
+    /// Creates a key, and tells whether the store can do that at all.
+    async fn create_new(&mut self) -> Result<bool> {
+        let (key, first) = (self.key("twice"), content(1, SMALL.bytes));
+        for attempt in 1..=TRIES {
+            let told = self.create(&key, first.clone()).await;
+            if matches!(told, Told::Created) || self.read(&key).await?.as_ref() == Some(&first) {
+                break;
+            }
+            match told {
+                // Refused for good: because it is a create, if a plain write is not refused too.
+                Told::Nothing(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Denied) => {
+                    if self.store.put(&self.key("plain"), first).await.is_err() {
+                        return Err(error);
+                    }
+                    self.broken
+                        .push(format!("create: expected to be possible, as a plain write is; the answer was: {error}"));
+                    return Ok(false);
+                }
+                Told::Nothing(error) if attempt == TRIES => return Err(error),
+                Told::Exists if attempt == TRIES => {
+                    self.broken
+                        .push("create: expected a new key to be created; it was said to exist already".to_owned());
+                    return Ok(false);
+                }
+                _ => {}
+            }
+        }
+        self.written.push(key);
+        Ok(true)
+    }
+
+    /// Creates the same key again, with other bytes.
+    async fn create_again(&mut self) -> Result<()> {
+        let key = self.key("twice");
+        let (first, second) = (content(1, SMALL.bytes), content(2, SMALL.bytes));
+        for attempt in 1..=TRIES {
+            let told = self.create(&key, second.clone()).await;
+            let found = self.read(&key).await?;
+            if matches!(told, Told::Created) || found.as_ref() != Some(&first) {
+                let said = if matches!(told, Told::Created) { "it succeeded" } else { "it failed" };
+                let what = match found {
+                    Some(bytes) if bytes == first => "the object is unchanged",
+                    Some(bytes) if bytes == second => "the object was overwritten",
+                    Some(_) => "the object has bytes that nobody wrote",
+                    None => "the object is gone",
+                };
+                self.broken
+                    .push(format!("create twice: expected the second to fail and to change nothing; {said}, {what}"));
+                return Ok(());
+            }
+            match told {
+                Told::Exists => return Ok(()),
+                Told::Nothing(error) if attempt == TRIES => {
+                    self.broken.push(format!(
+                    "create twice: expected the second to say that the object exists; it said {TRIES} times: {error}"
+                ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn race(&mut self, race: &Race) -> Result<()> {
+        let mut finishes = Vec::with_capacity(race.keys);
+        for number in 0..race.keys {
+            let key = self.key(&format!("{}-{number:02}", race.name));
+            finishes.push(self.race_for(&key, race.bytes).await?);
+        }
+        self.broken.extend(race.lines(&finishes));
+        Ok(())
+    }
+
+    async fn race_for(&mut self, key: &Key, bytes: usize) -> Result<Finish> {
+        let told = join_all((0..WRITERS).map(|writer| self.create(key, content(writer, bytes)))).await;
+        let created = |(writer, told): (u8, &Told)| matches!(told, Told::Created).then_some(writer);
+        let winners: Vec<u8> = (0..WRITERS).zip(&told).filter_map(created).collect();
+        let found = self.read(key).await?;
+        if found.is_some() {
+            self.written.push(key.clone());
+        }
+        Ok(match (winners.as_slice(), found) {
+            ([], Some(_)) => Finish::Fair,
+            ([winner], Some(found)) if found == content(*winner, bytes) => Finish::Fair,
+            ([_], _) => Finish::Lost,
+            ([], None) if told.iter().any(|told| matches!(told, Told::Exists)) => Finish::Nobody,
+            // Nothing is there because nothing arrived.
+            ([], None) => match told.into_iter().next() {
+                Some(Told::Nothing(error)) => return Err(error),
+                _ => Finish::Nobody,
+            },
+            (winners, _) => Finish::Winners(winners.len()),
+        })
+    }
+
+    async fn overwrite(&mut self) -> Result<()> {
+        let key = self.key("overwritten");
+        for writer in [1, 2] {
+            self.store.put(&key, content(writer, SMALL.bytes)).await?;
+        }
+        if self.read(&key).await? != Some(content(2, SMALL.bytes)) {
+            self.broken.push("read after overwrite: expected the newer bytes; got others".to_owned());
+        }
+        self.written.push(key);
+        Ok(())
+    }
+
+    async fn list_after_write(&mut self) -> Result<()> {
+        let listed = self.list().await?;
+        let missing = self.written.iter().filter(|key| !listed.contains(key)).count();
+        if missing > 0 {
+            let all = self.written.len();
+            self.broken.push(format!("list after write: expected all {all} keys; {missing} are not listed"));
+        }
+        Ok(())
+    }
+
+    async fn read_after_delete(&mut self) -> Result<()> {
+        let key = self.key("deleted");
+        self.store.put(&key, content(1, SMALL.bytes)).await?;
+        self.store.delete(vec![key.clone()]).await?;
+        if self.read(&key).await?.is_some() {
+            self.broken.push("read after delete: expected nothing; the object is still there".to_owned());
+        }
+        if self.list().await?.contains(&key) {
+            self.broken.push("list after delete: expected the key to be gone; it is still listed".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// What one writer was told.
@@ -63,67 +231,6 @@ enum Told {
     Exists,
     /// Nothing that can be relied on.
     Nothing(Error),
-}
-
-async fn create(store: &Store, key: &Key, bytes: Bytes) -> Told {
-    match store.commits.put_opts(key, bytes.into(), PutOptions::from(PutMode::Create)).await {
-        Ok(_) => Told::Created,
-        Err(object_store::Error::AlreadyExists { .. }) => Told::Exists,
-        Err(error) => Told::Nothing(store.failure("create", key, error)),
-    }
-}
-
-async fn read(store: &Store, key: &Key) -> Result<Option<Bytes>> {
-    store.get(key, LARGE.bytes as u64).await
-}
-
-/// Creates a key, and again with other bytes. Tells whether the store can create at all.
-async fn create_twice(store: &Store, session: SessionId, broken: &mut Vec<String>) -> Result<bool> {
-    let key = keys::probe(session, "twice");
-    let (first, second) = (content(1, SMALL.bytes), content(2, SMALL.bytes));
-    for attempt in 1..=TRIES {
-        let told = create(store, &key, first.clone()).await;
-        if matches!(told, Told::Created) || read(store, &key).await?.as_ref() == Some(&first) {
-            break;
-        }
-        match told {
-            Told::Nothing(error) if error.kind() == ErrorKind::Invalid => {
-                broken.push(format!("create: expected to be possible; the answer was: {error}"));
-                return Ok(false);
-            }
-            Told::Nothing(error) if attempt == TRIES => return Err(error),
-            Told::Exists if attempt == TRIES => {
-                broken.push("create: expected a new key to be created; it was said to exist already".to_owned());
-                return Ok(false);
-            }
-            _ => {}
-        }
-    }
-    for attempt in 1..=TRIES {
-        let told = create(store, &key, second.clone()).await;
-        let found = read(store, &key).await?;
-        if matches!(told, Told::Created) || found.as_ref() != Some(&first) {
-            let said = if matches!(told, Told::Created) { "it succeeded" } else { "it failed" };
-            let what = match found {
-                Some(bytes) if bytes == first => "the object is unchanged",
-                Some(bytes) if bytes == second => "the object was overwritten",
-                Some(_) => "the object has bytes that nobody wrote",
-                None => "the object is gone",
-            };
-            broken.push(format!("create twice: expected the second to fail and to change nothing; {said}, {what}"));
-            return Ok(true);
-        }
-        match told {
-            Told::Exists => return Ok(true),
-            Told::Nothing(error) if attempt == TRIES => {
-                broken.push(format!(
-                    "create twice: expected the second to say that the object exists; it said {TRIES} times: {error}"
-                ));
-            }
-            _ => {}
-        }
-    }
-    Ok(true)
 }
 
 /// Several writers that create the same keys at the same time.
@@ -147,37 +254,6 @@ enum Finish {
 }
 
 impl Race {
-    async fn run(&self, store: &Store, session: SessionId, broken: &mut Vec<String>) -> Result<()> {
-        let mut finishes = Vec::with_capacity(self.keys);
-        for number in 0..self.keys {
-            let key = keys::probe(session, &format!("{}-{number:02}", self.name));
-            finishes.push(self.one(store, &key).await?);
-        }
-        broken.extend(self.lines(&finishes));
-        Ok(())
-    }
-
-    async fn one(&self, store: &Store, key: &Key) -> Result<Finish> {
-        let told = join_all((0..WRITERS).map(|writer| create(store, key, content(writer, self.bytes)))).await;
-        let winners: Vec<u8> = (0..WRITERS)
-            .zip(&told)
-            .filter_map(|(writer, told)| matches!(told, Told::Created).then_some(writer))
-            .collect();
-        let found = read(store, key).await?;
-        Ok(match (winners.as_slice(), found) {
-            ([], Some(_)) => Finish::Fair,
-            ([winner], Some(found)) if found == content(*winner, self.bytes) => Finish::Fair,
-            ([_], _) => Finish::Lost,
-            ([], None) if told.iter().any(|told| matches!(told, Told::Exists)) => Finish::Nobody,
-            // Nothing is there because nothing arrived.
-            ([], None) => match told.into_iter().next() {
-                Some(Told::Nothing(error)) => return Err(error),
-                _ => Finish::Nobody,
-            },
-            (winners, _) => Finish::Winners(winners.len()),
-        })
-    }
-
     fn lines(&self, finishes: &[Finish]) -> Vec<String> {
         let count = |what: fn(&Finish) -> bool| finishes.iter().filter(|finish| what(finish)).count();
         let most = finishes.iter().map(|finish| if let Finish::Winners(n) = finish { *n } else { 0 }).max();
@@ -195,65 +271,6 @@ impl Race {
             )
         };
         found.iter().filter(|(keys, _)| *keys > 0).map(line).collect()
-    }
-}
-
-async fn overwrite(store: &Store, session: SessionId, broken: &mut Vec<String>) -> Result<()> {
-    let key = keys::probe(session, "overwritten");
-    for writer in [1, 2] {
-        store.put(&key, content(writer, SMALL.bytes)).await?;
-    }
-    if read(store, &key).await? != Some(content(2, SMALL.bytes)) {
-        broken.push("read after overwrite: expected the newer bytes; got others".to_owned());
-    }
-    Ok(())
-}
-
-async fn list_after_write(store: &Store, session: SessionId, broken: &mut Vec<String>) -> Result<()> {
-    let names =
-        [SMALL, LARGE].into_iter().flat_map(|race| (0..race.keys).map(move |n| format!("{}-{n:02}", race.name)));
-    // What nobody created, because the store failed, is not expected in the list.
-    let written: Vec<Key> = stream::iter(names.map(|name| keys::probe(session, &name)))
-        .map(|key| async move { store.size(&key).await.map(|size| size.map(|_| key)) })
-        .buffered(usize::from(WRITERS))
-        .try_filter_map(|key| async move { Ok(key) })
-        .try_collect()
-        .await?;
-    let listed = list(store, session).await?;
-    let missing = written.iter().filter(|key| !listed.contains(key)).count();
-    if missing > 0 {
-        let all = written.len();
-        broken.push(format!("list after write: expected all {all} keys; {missing} are not listed"));
-    }
-    Ok(())
-}
-
-async fn read_after_delete(store: &Store, session: SessionId, broken: &mut Vec<String>) -> Result<()> {
-    let key = keys::probe(session, "deleted");
-    store.put(&key, content(1, SMALL.bytes)).await?;
-    store.delete(vec![key.clone()]).await?;
-    if read(store, &key).await?.is_some() {
-        broken.push("read after delete: expected nothing; the object is still there".to_owned());
-    }
-    if list(store, session).await?.contains(&key) {
-        broken.push("list after delete: expected the key to be gone; it is still listed".to_owned());
-    }
-    Ok(())
-}
-
-async fn list(store: &Store, session: SessionId) -> Result<Vec<Key>> {
-    let listed = store.list(&folder(session), 1000).await?;
-    Ok(listed.into_iter().map(|object| object.location).collect())
-}
-
-fn folder(session: SessionId) -> Key {
-    Key::from(format!("probe/{session}"))
-}
-
-/// Deletes what can be deleted; the rest is garbage that does no harm.
-async fn clean_up(store: &Store, session: SessionId) {
-    if let Ok(keys) = list(store, session).await {
-        let _ = store.delete(keys).await;
     }
 }
 

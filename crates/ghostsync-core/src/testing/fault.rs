@@ -34,7 +34,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Key;
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
 pub use super::operation::Operation;
@@ -74,6 +74,11 @@ pub enum Fault {
     After(Failure),
     /// Any write of one object: it fails with a timeout now and is done when [`FaultStore::land`] is called.
     Late,
+    /// A create: it replaces what is there, as with stores that ignore the condition.
+    Overwrite,
+    /// A create: it looks, lets others go first, and then replaces what is there, as with stores that keep the
+    /// condition for one writer and not for two at once.
+    Race,
     /// A read of content: the body ends after half of the bytes that were promised.
     Truncated,
     /// A read of content: one bit in the middle is wrong.
@@ -124,6 +129,15 @@ impl FaultStore {
             answers.push(self.inner.put_opts(&key, payload, options).await);
         }
         answers
+    }
+
+    /// Creates as a store does that looks first and writes then.
+    async fn create_by_looking(&self, key: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if self.inner.head(key).await.is_ok() {
+            return Err(Failure::Exists.error(Some(key)));
+        }
+        tokio::task::yield_now().await;
+        self.inner.put_opts(key, payload, PutOptions { mode: PutMode::Overwrite, ..options }).await
     }
 
     fn fault(&self, operation: Operation, key: Option<&Key>) -> Option<Fault> {
@@ -223,7 +237,15 @@ impl fmt::Display for FaultStore {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, location: &Key, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        match self.fault(Operation::of_put(&opts.mode), Some(location)) {
+        let operation = Operation::of_put(&opts.mode);
+        match self.fault(operation, Some(location)) {
+            Some(Fault::Overwrite) if operation == Operation::Create => {
+                let opts = PutOptions { mode: PutMode::Overwrite, ..opts };
+                self.inner.put_opts(location, payload, opts).await
+            }
+            Some(Fault::Race) if operation == Operation::Create => {
+                self.create_by_looking(location, payload, opts).await
+            }
             Some(Fault::Late) => {
                 let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
                 held.push((location.clone(), payload, opts));
@@ -355,6 +377,20 @@ mod tests {
         assert!(matches!(landed.as_slice(), [Err(object_store::Error::AlreadyExists { .. })]), "{landed:?}");
         assert_eq!(body(&memory, &key).await, Some("other".into()));
         assert!(faulty.land().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn conditions_are_ignored_or_raced_for() {
+        let key = Key::from("k");
+        let (store, memory, _) = first_call(Fault::Overwrite).await;
+        assert!(matches!(store.create(&key, "new".into()).await, CreateAnswer::Created));
+        assert_eq!(body(&memory, &key).await, Some("new".into()));
+
+        let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let store = Store::new(Arc::new(FaultStore::from(memory, 0, Fault::Race)), "test");
+        let both = futures::join!(store.create(&key, "1".into()), store.create(&key, "2".into()));
+        assert!(matches!(both, (CreateAnswer::Created, CreateAnswer::Created)));
+        assert!(matches!(store.create(&key, "3".into()).await, CreateAnswer::Unclear(_)));
     }
 
     #[tokio::test]

@@ -1,0 +1,202 @@
+//! What every command works with: the settings, the output, the signals, and the repository that it opens.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use ghostsync_core::format::commit::Snapshot;
+use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, Selector, State};
+use ghostsync_core::store::open_url;
+use ghostsync_core::{ErrorKind, Result};
+use serde_json::{Map, Value, json};
+
+use crate::config::{Origin, Settings, Verbosity};
+use crate::exit::Exit;
+use crate::hint::{self, Action};
+use crate::render::{self, Output, failure};
+use crate::signals::Signals;
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) output: Output,
+    pub(crate) signals: Signals,
+    /// The command line, as it was given.
+    pub(crate) words: Vec<OsString>,
+    /// What is being done, for messages about a refusal.
+    pub(crate) action: Action,
+    /// The fields that this command's document has even when it fails.
+    pub(crate) blank: Map<String, Value>,
+    opened: bool,
+}
+
+impl Context {
+    pub(crate) fn new(settings: Settings, signals: Signals, words: Vec<OsString>) -> Self {
+        let output = Output::new(settings.json, settings.log.value);
+        Self { settings, output, signals, words, action: Action::Other, blank: Map::new(), opened: false }
+    }
+
+    /// Opens the repository.
+    ///
+    /// # Errors
+    /// As [`Repository::open`]; `Invalid` if none is given.
+    pub(crate) async fn open(&mut self) -> Result<Repository> {
+        let store = open_url(self.settings.repo()?, &self.settings.store(), false)?;
+        let repository = self.signals.unless_interrupted(Repository::open(store, self.open_options())).await?;
+        self.opened(&repository);
+        Ok(repository)
+    }
+
+    /// Creates the repository.
+    ///
+    /// # Errors
+    /// As [`Repository::create`]; `Invalid` if none is given.
+    pub(crate) async fn create(&mut self, create: CreateOptions) -> Result<Repository> {
+        let store = open_url(self.settings.repo()?, &self.settings.store(), true)?;
+        let create = Repository::create(store, create, self.open_options());
+        let repository = self.signals.unless_interrupted(create).await?;
+        self.opened(&repository);
+        Ok(repository)
+    }
+
+    /// Opens the repository, and creates it if there is none.
+    ///
+    /// # Errors
+    /// As [`Context::open`] and [`Context::create`].
+    pub(crate) async fn open_or_create(&mut self) -> Result<Repository> {
+        match self.open().await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let repository = self.create(CreateOptions { skip_probe: false, if_missing: true }).await?;
+                self.output.note(&format!("created repository {} at {}", repository.id(), location(&repository)));
+                Ok(repository)
+            }
+            other => other,
+        }
+    }
+
+    /// Opens the repository and reads its newest state.
+    ///
+    /// # Errors
+    /// As [`Context::open`] and [`Repository::state`].
+    pub(crate) async fn open_state(&mut self) -> Result<(Repository, State)> {
+        let repository = self.open().await?;
+        let state = self.signals.unless_interrupted(repository.state()).await?;
+        Ok((repository, state))
+    }
+
+    /// Opens the repository and finds a snapshot.
+    ///
+    /// # Errors
+    /// As [`Context::open_state`] and [`State::select`].
+    pub(crate) async fn open_snapshot(&mut self, branch: &str, selector: &Selector) -> Result<(Repository, Snapshot)> {
+        let (repository, state) = self.open_state().await?;
+        let snapshot = state.select(branch, selector)?.clone();
+        Ok((repository, snapshot))
+    }
+
+    /// The beginning of another command for the same repository.
+    pub(crate) fn command(&self, name: &str) -> Vec<OsString> {
+        let mut words: Vec<OsString> = self.words.first().cloned().into_iter().collect();
+        words.push(name.into());
+        if let (Some(repo), Origin::Flag(flag)) = (&self.settings.repo.value, &self.settings.repo.origin) {
+            words.extend([OsString::from(*flag), repo.into()]);
+        }
+        if let Some(file) = self.settings.file.as_ref().filter(|_| self.settings.file_was_named) {
+            words.extend(["--config".into(), file.into()]);
+        }
+        words
+    }
+
+    fn open_options(&self) -> OpenOptions {
+        OpenOptions { cache_dir: self.settings.cache_dir.value.clone() }
+    }
+
+    fn opened(&mut self, repository: &Repository) {
+        self.opened = true;
+        let text = format!("repository {} at {}", repository.id(), location(repository));
+        self.output.note_at(Verbosity::Verbose, &text);
+    }
+
+    /// What is never content of a directory: the receipt, the cache, and a repository in the local file system.
+    ///
+    /// # Errors
+    /// `Invalid` for an empty path.
+    pub(crate) fn never(&self, receipt: Option<&Path>) -> Result<Vec<PathBuf>> {
+        let repository = self.settings.local_repository();
+        let paths = [receipt, self.settings.cache_dir.value.as_deref(), repository.as_deref()];
+        let mut never = Vec::new();
+        for path in paths.into_iter().flatten() {
+            let absolute =
+                std::path::absolute(path).map_err(|error| ghostsync_core::Error::new(ErrorKind::Invalid, error))?;
+            let resolved = resolve(&absolute);
+            if resolved != absolute {
+                never.push(resolved);
+            }
+            never.push(absolute);
+        }
+        Ok(never)
+    }
+
+    /// Tells an error, in the form that was asked for, and how the program ends because of it.
+    pub(crate) fn fail(&mut self, error: &ghostsync_core::Error) -> Exit {
+        let exit = Exit::of(error.kind());
+        if self.output.is_broken() && error.kind() == ErrorKind::LocalIo {
+            // What failed was printing, because nobody reads it any more.
+            return Exit::Done;
+        }
+        let refusal = error.refusal();
+        let command = refusal.and_then(|refusal| hint::going_on(refusal, &self.action, &self.words));
+        let lines = match refusal {
+            Some(refusal) => failure::refusal_lines(refusal, &self.action.not_done(), command.as_deref()),
+            None if error.kind() == ErrorKind::Interrupted => hint::interrupted(&self.action, &self.words),
+            None => failure::error_lines(error, self.opened),
+        };
+        lines.iter().for_each(|line| render::message(line));
+        if self.output.is_json() {
+            let mut document = std::mem::take(&mut self.blank);
+            document.insert("outcome".into(), json!(failure::outcome(error.kind())));
+            document.insert("error".into(), json!(failure::error_fields(error, self.opened)));
+            if let Some(refusal) = refusal {
+                document.extend(failure::refusal_fields(refusal, command.as_deref()));
+            }
+            // There is no third place to tell a failure to tell.
+            let _ = self.output.json(&document);
+        }
+        exit
+    }
+}
+
+/// Where a repository lies, without a password.
+fn location(repository: &Repository) -> String {
+    render::human::without_password(repository.store().location())
+}
+
+/// Who writes, for people: the name of this machine.
+pub(crate) fn writer() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The path without links, as far down as it exists.
+fn resolve(path: &Path) -> PathBuf {
+    if let Ok(resolved) = path.canonicalize() {
+        return resolved;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => resolve(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_resolved_as_far_as_there_is_something() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let real = folder.path().canonicalize().expect("exists").join("real");
+        std::fs::create_dir(&real).expect("a folder");
+        std::os::unix::fs::symlink(&real, folder.path().join("link")).expect("a link");
+        assert_eq!(resolve(&folder.path().join("link/not/yet")), real.join("not/yet"));
+    }
+}

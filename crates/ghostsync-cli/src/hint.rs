@@ -1,0 +1,173 @@
+//! What a person can do about an error: hints, and the exact command that would go on.
+//!
+//! The library says what happened; only here, at the edge, is it known which command was given.
+
+use std::ffi::OsString;
+
+use ghostsync_core::guard::{Guard, Refusal};
+use ghostsync_core::{Error, ErrorKind};
+
+use crate::shell;
+
+/// What was being done when it failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A backup to a branch.
+    Backup {
+        /// The branch.
+        branch: String,
+        /// The command that restores the source with its receipt, if one is required.
+        restore: Option<Vec<OsString>>,
+    },
+    /// A restore into a directory, as it was named.
+    Restore {
+        /// The directory.
+        destination: String,
+    },
+    /// `init`.
+    Init {
+        /// Whether there is a repository already that can be opened.
+        is_there: bool,
+    },
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+impl Action {
+    /// What did not happen because of a refusal.
+    pub(crate) fn not_done(&self) -> String {
+        match self {
+            Self::Backup { branch, .. } => {
+                format!("nothing was published: branch {branch} is what it was, and every snapshot is still there")
+            }
+            Self::Restore { destination } => format!("nothing in {destination} was written or deleted"),
+            Self::Init { .. } => "no repository was created, and nothing that was there was touched".to_owned(),
+            Self::Other => "nothing was changed".to_owned(),
+        }
+    }
+}
+
+/// The command that would go on in spite of a refusal; `None` where no flag would help.
+pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -> Option<Vec<OsString>> {
+    if refusal.guard == Guard::Empty {
+        return Some(shell::with_flag(words, "--allow-empty", None));
+    }
+    if let Some(plan) = refusal.plan {
+        return Some(shell::with_flag(words, "--override", Some(&plan.to_string())));
+    }
+    match (refusal.guard, action) {
+        (Guard::Receipt, Action::Backup { restore, .. }) => restore.clone(),
+        (Guard::Unreadable, Action::Backup { .. }) => Some(shell::without_flag(words, "--strict", false)),
+        (Guard::Destination, Action::Restore { .. }) => Some(shell::with_flag(words, "--overwrite", Some("changed"))),
+        (Guard::MaxDelete, Action::Restore { .. }) => {
+            refusal.actual.map(|actual| shell::with_flag(words, "--max-delete", Some(&actual.to_string())))
+        }
+        (Guard::Init, Action::Init { is_there: true }) => Some(shell::with_flag(words, "--if-missing", None)),
+        _ => None,
+    }
+}
+
+/// What an interrupted command leaves behind, and how to go on.
+pub(crate) fn interrupted(action: &Action, words: &[OsString]) -> Vec<String> {
+    let Action::Restore { destination } = action else {
+        return vec!["interrupted: nothing half done, run it again".to_owned()];
+    };
+    // Without one of these a directory that is no longer empty is refused.
+    let has = |flag: &str| shell::without_flag(words, flag, true).len() < words.len();
+    let again = if has("--overwrite") || has("--delete") {
+        words.to_vec()
+    } else {
+        shell::with_flag(words, "--overwrite", Some("changed"))
+    };
+    vec![
+        format!("interrupted: {destination} is not complete yet, and has no receipt"),
+        format!("to go on: {}", shell::quote(&again)),
+    ]
+}
+
+/// A hint for an error; `opened` tells whether the repository had been opened.
+pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
+    let hint = match error.kind() {
+        ErrorKind::Unavailable => "nothing half done is left behind; run it again, --retry-time says how long to try",
+        ErrorKind::Denied => {
+            "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*) and their permissions"
+        }
+        ErrorKind::Conflict => "nothing was published; look at 'ghostsync snapshots', then run it again",
+        ErrorKind::Fenced => "the branch belongs to another writer now; stop this one",
+        ErrorKind::NotFound if opened => "'ghostsync snapshots' and 'ghostsync branches' list what is there",
+        ErrorKind::NotFound => "check the URL; 'ghostsync init' creates a repository",
+        ErrorKind::Corrupt => "'ghostsync check' names what is damaged, and what that affects; 'restore --keep-going' restores the rest",
+        ErrorKind::Unsupported => "use a newer version of ghostsync",
+        ErrorKind::Unknown => {
+            "the snapshot may or may not be there; 'ghostsync snapshots' tells once the store answers, and running it \
+             again does the work once"
+        }
+        ErrorKind::Interrupted => "nothing half done is left behind; run it again",
+        ErrorKind::Internal => "this is a defect of ghostsync; please report it",
+        ErrorKind::LocalIo => {
+            let full = |error: &std::io::Error| {
+                matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            };
+            return error
+                .io_error()
+                .is_some_and(full)
+                .then_some("the disk is full: free bytes or inodes, run it again");
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(guard: Guard, plan: Option<&str>) -> Refusal {
+        Refusal {
+            guard,
+            reason: "because".into(),
+            limit: None,
+            actual: Some(7),
+            paths: Vec::new(),
+            plan: plan.map(|plan| plan.parse().expect("a plan")),
+        }
+    }
+
+    #[test]
+    fn the_command_that_goes_on() {
+        let words: Vec<OsString> = "g backup d --strict".split(' ').map(OsString::from).collect();
+        let backup = Action::Backup { branch: "main".into(), restore: Some(vec!["restore it".into()]) };
+        let restore = Action::Restore { destination: "d".into() };
+        let line = |guard, plan, action: &Action| {
+            going_on(&refusal(guard, plan), action, &words).map(|words| shell::quote(&words))
+        };
+        let plan = Some("0123456789abcdef");
+        let overridden = Some("g backup d --strict --override 0123456789abcdef".to_owned());
+        assert_eq!(line(Guard::MaxDelete, plan, &backup), overridden);
+        assert_eq!(line(Guard::MaxChange, plan, &backup), overridden);
+        assert_eq!(line(Guard::Excluded, plan, &backup), overridden);
+        assert_eq!(line(Guard::Empty, plan, &backup), Some("g backup d --strict --allow-empty".into()));
+        assert_eq!(line(Guard::Unreadable, None, &backup), Some("g backup d".into()));
+        assert_eq!(line(Guard::Receipt, None, &backup), Some("'restore it'".into()));
+        assert_eq!(line(Guard::Source, None, &backup), None);
+        assert_eq!(line(Guard::Destination, None, &restore), Some("g backup d --strict --overwrite changed".into()));
+        assert_eq!(line(Guard::MaxDelete, None, &restore), Some("g backup d --strict --max-delete 7".into()));
+        let if_missing = Some("g backup d --strict --if-missing".into());
+        assert_eq!(line(Guard::Init, None, &Action::Init { is_there: true }), if_missing);
+        assert_eq!(line(Guard::Init, None, &Action::Init { is_there: false }), None);
+    }
+
+    #[test]
+    fn an_interrupted_restore_goes_on() {
+        let restore = Action::Restore { destination: "d".into() };
+        let last = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            interrupted(&restore, &words).pop()
+        };
+        assert_eq!(last("g restore d"), Some("to go on: g restore d --overwrite changed".into()));
+        assert_eq!(last("g restore d --delete"), Some("to go on: g restore d --delete".into()));
+        assert_eq!(last("g restore --overwrite=always d"), Some("to go on: g restore --overwrite=always d".into()));
+        assert_eq!(interrupted(&Action::Other, &[]), ["interrupted: nothing half done, run it again"]);
+    }
+}

@@ -1,0 +1,430 @@
+//! Windows of fetched blocks in, files under their final names out.
+//!
+//! A file is written under a temporary name in its own directory, and gets its final name only when its whole
+//! content has matched its hash and its metadata are set. So a wrong or half-written byte never stands under a
+//! final name, and what a cut run leaves behind is recognised by its name. Holes stay holes.
+//!
+//! A few plain threads share the files of a window; when all of them are done, hard links are made and
+//! directories that are finished get their metadata, in order. Blocks are decoded here, one after the other, so
+//! that memory depends neither on the size of a file nor on how well it compresses.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use tokio::sync::mpsc;
+
+use super::destination::Directory;
+use super::flow::{Flow, Outcome};
+use super::links::Original;
+use super::metadata::{Target, User, apply};
+use super::recent::Recent;
+use super::tally::Tally;
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::page::ChunkPlacement;
+use crate::id::ChunkId;
+use crate::observer::{Interrupt, Observer, Progress};
+use crate::pack::{Assembly, Block, BlockRef, Damage, Mismatch, Span};
+use crate::temporary;
+use crate::tree_path::TreePath;
+
+const THREADS: usize = 3;
+
+/// Decoded blocks are kept up to so many bytes, for the files that share them.
+const RECENT_BLOCK_BYTES: usize = 32 << 20;
+
+/// A file from this size on is flushed before it gets its name, and so is one with holes. A power loss may
+/// otherwise leave the name, the size and the time of a file whose data never reached the disk, and the next run
+/// would take it for unchanged. A smaller file is appended to in one go, and shows such a loss by its size.
+const FLUSH_BYTES: u64 = 8 << 20;
+
+/// A regular file that is to be written.
+#[derive(Debug)]
+pub(super) struct FileJob {
+    entry: Entry,
+    directory: Arc<Directory>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    NotBegun,
+    Writing(Box<Unfinished>),
+    Written,
+    Failed,
+}
+
+/// A file under its temporary name; dropped, it is gone.
+#[derive(Debug)]
+struct Unfinished {
+    directory: Arc<Directory>,
+    /// Empty once it has its final one.
+    name: String,
+    handle: OwnedFd,
+    assembly: Option<Assembly>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.name.is_empty() {
+            // What cannot be removed is swept by the next run.
+            let _ = self.directory.unlink(self.name.as_bytes());
+        }
+    }
+}
+
+/// A part of a file whose blocks are in one window.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) job: Arc<FileJob>,
+    pub(super) chunks: Vec<(ChunkId, ChunkPlacement)>,
+    /// No more pieces follow.
+    pub(super) last: bool,
+    /// The list of the file's chunks is damaged.
+    pub(super) damage: Option<Damage>,
+}
+
+/// What waits until the files before it are written.
+#[derive(Debug)]
+pub(super) enum Afterwards {
+    /// A further name for a file.
+    Link {
+        /// What it is linked to.
+        original: Original,
+        /// The new name.
+        path: TreePath,
+        /// The directory of that name.
+        directory: Arc<Directory>,
+    },
+    /// Everything in a directory is done: it gets its metadata.
+    Finish {
+        /// The directory.
+        directory: Arc<Directory>,
+        /// Its entry.
+        entry: Box<Entry>,
+    },
+}
+
+/// The stored bytes of blocks, or what is wrong with them.
+pub(super) type Blocks = HashMap<BlockRef, std::result::Result<Bytes, Damage>>;
+
+/// Parts of files in tree order, the blocks that they need, and what comes after them.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) blocks: Blocks,
+    pub(super) afterwards: Vec<Afterwards>,
+}
+
+/// What the threads that write have in common.
+pub(super) struct Writer {
+    pub(super) user: User,
+    pub(super) keep_going: bool,
+    pub(super) interrupt: Interrupt,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) recent: Mutex<Recent<BlockRef, Arc<Block>>>,
+}
+
+/// What stops the writing of one file.
+enum Stop {
+    Damage(Damage),
+    Mismatch(Mismatch),
+    Io(&'static str, io::Error),
+    Ended(Error),
+}
+
+impl From<Mismatch> for Stop {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Mismatch(mismatch)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{path} cannot be restored: {reason}")]
+pub(super) struct DamagedFile {
+    path: TreePath,
+    reason: String,
+    pub(super) missing: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FileJob {
+    pub(super) fn new(entry: Entry, directory: Arc<Directory>) -> Self {
+        Self { entry, directory, state: Mutex::new(State::NotBegun) }
+    }
+
+    fn is_written(&self) -> bool {
+        matches!(*lock(&self.state), State::Written)
+    }
+
+    fn name(&self) -> &[u8] {
+        self.entry.path.name().unwrap_or_default()
+    }
+}
+
+impl Writer {
+    pub(super) fn new(user: User, keep_going: bool, interrupt: Interrupt, observer: Arc<dyn Observer>) -> Self {
+        Self { user, keep_going, interrupt, observer, recent: Mutex::new(Recent::new(RECENT_BLOCK_BYTES)) }
+    }
+
+    /// Writes windows until they end; `None` if they were cut off.
+    pub(super) fn run(&self, mut windows: mpsc::Receiver<Flow<Window>>) -> Result<Outcome> {
+        let mut tally = Tally::default();
+        loop {
+            match windows.blocking_recv() {
+                Some(Flow::Next(window)) => tally.add(self.write_window(window)?),
+                Some(Flow::End) => return Ok(Outcome::Done(tally)),
+                None => return Ok(Outcome::CutOff),
+            }
+        }
+    }
+
+    fn write_window(&self, window: Window) -> Result<Tally> {
+        let Window { pieces, blocks, afterwards } = window;
+        let batches = Mutex::new(batches(pieces).into_iter());
+        let take = || lock(&batches).next();
+        let work = || -> Result<Tally> {
+            let mut tally = Tally::default();
+            while let Some(batch) = take() {
+                for piece in batch {
+                    self.interrupt.check()?;
+                    if let Err(error) = self.write_piece(piece, &blocks, &mut tally) {
+                        // The others have nothing left to take.
+                        lock(&batches).by_ref().for_each(drop);
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(tally)
+        };
+        let threads = THREADS.min(lock(&batches).len());
+        let mut tally = Tally::default();
+        if threads <= 1 {
+            tally.add(work()?);
+        } else {
+            let results: Vec<_> = std::thread::scope(|scope| {
+                let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                running.into_iter().map(|thread| thread.join()).collect()
+            });
+            for result in results {
+                tally.add(result.map_err(|_| Error::internal("a thread that writes files panicked"))??);
+            }
+        }
+        for step in afterwards {
+            self.interrupt.check()?;
+            match step {
+                Afterwards::Link { original, path, directory } => {
+                    self.link(&original, &path, &directory, &mut tally)?
+                }
+                Afterwards::Finish { directory, entry } => self.finish(&directory, &entry, &mut tally)?,
+            }
+        }
+        Ok(tally)
+    }
+
+    fn write_piece(&self, piece: Piece, blocks: &Blocks, tally: &mut Tally) -> Result<()> {
+        let job = Arc::clone(&piece.job);
+        let mut state = lock(&job.state);
+        if matches!(*state, State::Failed) {
+            return Ok(());
+        }
+        let failed = match self.write_chunks(&job, piece, &mut state, blocks, tally) {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        *state = State::Failed;
+        match failed {
+            Stop::Ended(error) => Err(error),
+            Stop::Io(action, error) => tally.failed(action, &job.entry.path, error),
+            Stop::Damage(damage) => self.damaged(&job.entry.path, damage.to_string(), damage.missing, tally),
+            Stop::Mismatch(mismatch) => self.damaged(&job.entry.path, mismatch.to_string(), false, tally),
+        }
+    }
+
+    fn damaged(&self, path: &TreePath, reason: String, missing: bool, tally: &mut Tally) -> Result<()> {
+        tally.damaged = true;
+        tally.missing |= missing;
+        if self.keep_going {
+            tally.incomplete(path, reason);
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Corrupt, DamagedFile { path: path.clone(), reason, missing }))
+    }
+
+    fn write_chunks(
+        &self,
+        job: &FileJob,
+        piece: Piece,
+        state: &mut State,
+        blocks: &Blocks,
+        tally: &mut Tally,
+    ) -> std::result::Result<(), Stop> {
+        if let Some(damage) = piece.damage {
+            return Err(Stop::Damage(damage));
+        }
+        // A first look at the blocks, so that a file that cannot be whole is not begun.
+        for (_, placement) in &piece.chunks {
+            if let Some(Err(damage)) = blocks.get(&BlockRef::of(placement)) {
+                return Err(Stop::Damage(damage.clone()));
+            }
+        }
+        if matches!(state, State::NotBegun) {
+            *state = State::Writing(Box::new(Unfinished::create(job).map_err(|error| Stop::Io("create", error))?));
+        }
+        let State::Writing(file) = state else { return Ok(()) };
+        let file: &mut Unfinished = file;
+        let Some(assembly) = &mut file.assembly else { return Ok(()) };
+        let handle = file.handle.as_fd();
+        let mut sink = |span: Span<'_>| -> std::result::Result<(), Stop> {
+            self.interrupt.check().map_err(Stop::Ended)?;
+            match span {
+                Span::Data(offset, data) => {
+                    write_all_at(handle, data, offset).map_err(|error| Stop::Io("write", error))?;
+                    self.advance(0, data.len() as u64);
+                }
+                Span::Hole(bytes) => self.advance(0, bytes),
+            }
+            Ok(())
+        };
+        let mut current: Option<(BlockRef, Arc<Block>)> = None;
+        for (id, placement) in &piece.chunks {
+            let at = BlockRef::of(placement);
+            let block = match current.take() {
+                Some((known, block)) if known == at => block,
+                _ => self.block(at, blocks)?,
+            };
+            assembly.push(block.chunk(*id, placement).map_err(Stop::Damage)?, &mut sink)?;
+            current = Some((at, block));
+        }
+        if piece.last {
+            if let Some(assembly) = file.assembly.take() {
+                assembly.finish(&mut sink)?;
+            }
+            file.finish(job, &self.user, tally)?;
+            *state = State::Written;
+            tally.written += 1;
+            self.advance(1, 0);
+        }
+        Ok(())
+    }
+
+    fn block(&self, at: BlockRef, blocks: &Blocks) -> std::result::Result<Arc<Block>, Stop> {
+        if let Some(block) = lock(&self.recent).get(&at) {
+            return Ok(block);
+        }
+        let stored = match blocks.get(&at) {
+            Some(Ok(stored)) => stored,
+            Some(Err(damage)) => return Err(Stop::Damage(damage.clone())),
+            None => return Err(Stop::Ended(Error::internal("a window lacks a block of its files"))),
+        };
+        let block = Arc::new(Block::decode(at, stored).map_err(Stop::Damage)?);
+        lock(&self.recent).insert(at, Arc::clone(&block), block.bytes());
+        Ok(block)
+    }
+
+    fn link(&self, original: &Original, path: &TreePath, directory: &Arc<Directory>, tally: &mut Tally) -> Result<()> {
+        let (from, from_name) = match original {
+            Original::Job(job) if job.is_written() => (&job.directory, job.name()),
+            Original::There { directory, name, .. } => (directory, &name[..]),
+            Original::Job(_) | Original::Planned => {
+                tally.incomplete(path, "the file that this is a hard link of could not be restored");
+                return Ok(());
+            }
+        };
+        match link(from, from_name, directory, path.name().unwrap_or_default()) {
+            Ok(()) => {
+                tally.written += 1;
+                self.advance(1, 0);
+                Ok(())
+            }
+            Err(error) => tally.failed("link", path, error),
+        }
+    }
+
+    fn finish(&self, directory: &Arc<Directory>, entry: &Entry, tally: &mut Tally) -> Result<()> {
+        let finished = directory
+            .handle()
+            .and_then(|handle| apply(Target::Open(handle.as_fd()), entry, &self.user, &mut tally.unsettable));
+        finished.or_else(|error| tally.failed("set the metadata of", &entry.path, error))
+    }
+
+    fn advance(&self, files: u64, bytes: u64) {
+        self.observer.progress(Progress::Advanced { files, bytes });
+    }
+}
+
+/// Groups neighbours that begin in the same block: one thread decodes it for all of them.
+fn batches(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
+    let first_block = |piece: &Piece| piece.chunks.first().map(|(_, placement)| BlockRef::of(placement));
+    let mut batches: Vec<Vec<Piece>> = Vec::new();
+    for piece in pieces {
+        let block = first_block(&piece);
+        match batches.last_mut() {
+            // Files without data join any batch.
+            Some(batch) if block.is_none() || batch.last().is_some_and(|last| first_block(last) == block) => {
+                batch.push(piece);
+            }
+            _ => batches.push(vec![piece]),
+        }
+    }
+    batches
+}
+
+impl Unfinished {
+    fn create(job: &FileJob) -> io::Result<Self> {
+        let name = temporary::name();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(&*job.directory.handle()?, &name, flags, Mode::RUSR | Mode::WUSR)?;
+        let assembly = job.entry.content().map(Assembly::new);
+        Ok(Self { directory: Arc::clone(&job.directory), name, handle, assembly })
+    }
+
+    /// Gives a whole, verified file its metadata and its name.
+    fn finish(&mut self, job: &FileJob, user: &User, tally: &mut Tally) -> std::result::Result<(), Stop> {
+        let content = job.entry.content().ok_or_else(|| Stop::Ended(Error::internal("not a regular file")))?;
+        if !content.holes.is_empty() {
+            rustix::fs::ftruncate(&self.handle, content.size).map_err(|error| Stop::Io("write", error.into()))?;
+        }
+        if !content.holes.is_empty() || content.size >= FLUSH_BYTES {
+            rustix::fs::fdatasync(&self.handle).map_err(|error| Stop::Io("write", error.into()))?;
+        }
+        apply(Target::Open(self.handle.as_fd()), &job.entry, user, &mut tally.unsettable)
+            .map_err(|error| Stop::Io("set the metadata of", error))?;
+        job.directory.rename(self.name.as_bytes(), job.name()).map_err(|error| Stop::Io("rename into place", error))?;
+        self.name.clear();
+        Ok(())
+    }
+}
+
+fn write_all_at(file: impl AsFd, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+    while !data.is_empty() {
+        match rustix::io::pwrite(&file, data, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                data = data.get(written..).unwrap_or_default();
+                offset += written as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file a further name, in the place of whatever stands there.
+fn link(from: &Arc<Directory>, from_name: &[u8], to: &Arc<Directory>, to_name: &[u8]) -> io::Result<()> {
+    let temporary = temporary::name();
+    let (from, to_handle) = (from.handle()?, to.handle()?);
+    rustix::fs::linkat(&*from, from_name, &*to_handle, &temporary, AtFlags::empty())?;
+    let renamed = to.rename(temporary.as_bytes(), to_name);
+    // A rename onto the same file does nothing at all, and leaves both names.
+    to.unlink(temporary.as_bytes())?;
+    renamed
+}
