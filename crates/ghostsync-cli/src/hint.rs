@@ -97,7 +97,9 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         ErrorKind::Fenced => "the branch belongs to another writer now; stop this one",
         ErrorKind::NotFound if opened => "'ghostsync snapshots' and 'ghostsync branches' list what is there",
         ErrorKind::NotFound => "check the URL; 'ghostsync init' creates a repository",
-        ErrorKind::Corrupt => "'ghostsync check' names what is damaged, and what that affects; 'restore --keep-going' restores the rest",
+        ErrorKind::Corrupt => {
+            "'ghostsync check' names what is damaged, and what that affects; 'restore --keep-going' restores the rest"
+        }
         ErrorKind::Unsupported => "use a newer version of ghostsync",
         ErrorKind::Unknown => {
             "the snapshot may or may not be there; 'ghostsync snapshots' tells once the store answers, and running it \

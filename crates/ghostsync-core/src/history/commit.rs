@@ -107,10 +107,11 @@ async fn create(store: &Store, session: &Session, seq: u64, bytes: &Bytes) -> Re
     let key = keys::commit(seq);
     let deadline = tokio::time::Instant::now() + SETTLE_TIME;
     let mut pause = Duration::from_millis(50);
-    let mut denied = 0;
+    let (mut answers, mut only_denied) = (0, true);
     loop {
         let CreateAnswer::Unclear(error) = store.create(&key, bytes.clone()).await else { return Ok(true) };
-        denied = if error.kind() == ErrorKind::Denied { denied + 1 } else { 0 };
+        answers += 1;
+        only_denied &= error.kind() == ErrorKind::Denied;
         let mut settled = settle(store, &key, bytes).await;
         while settled.is_err() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(pause).await;
@@ -120,7 +121,7 @@ async fn create(store: &Store, session: &Session, seq: u64, bytes: &Bytes) -> Re
         match settled {
             Ok(Some(ours)) => return Ok(ours),
             // Every answer so far was a refusal of the request itself, and nothing is there: nothing was published.
-            Ok(None) if denied >= 2 => return Err(error),
+            Ok(None) if only_denied && answers >= 2 => return Err(error),
             Ok(None) if tokio::time::Instant::now() < deadline => {}
             Ok(None) | Err(_) => return Err(unknown(session, seq, &error)),
         }
