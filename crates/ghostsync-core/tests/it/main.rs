@@ -1,5 +1,8 @@
 //! Tests of the library through its public face, one module for each theme.
 
+// Tests bring the places, the settings and the messages that the library is not to take for itself.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, clippy::type_complexity)]
+
 mod backing_up;
 mod cutting;
 mod decoders;
