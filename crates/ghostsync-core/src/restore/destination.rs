@@ -130,15 +130,18 @@ impl Directory {
                 (None, Place::Root(_) | Place::Ended) => return Err(io::ErrorKind::NotFound.into()),
             }
         };
-        for directory in closed.into_iter().rev() {
+        for (depth, directory) in closed.into_iter().enumerate().rev() {
             let Place::Below { name, .. } = &directory.place else { continue };
             let opened = rustix::fs::openat(&*handle, &name[..], DIRECTORY, Mode::empty())?;
             if id_of(&rustix::fs::fstat(&opened)?) != directory.id {
                 return Err(io::Error::other("another directory has taken its place meanwhile"));
             }
             handle = Arc::new(opened);
+            // The way back up leads through the parents.
+            if depth < MAX_OPEN / 2 {
+                directory.remember(&handle);
+            }
         }
-        self.remember(&handle);
         Ok(handle)
     }
 

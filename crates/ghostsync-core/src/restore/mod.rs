@@ -234,7 +234,10 @@ async fn restore_snapshot(
         None => place::create(destination)?,
     };
     let mut tally = pipeline.act(rules(true), &directory).await?;
-    directory.sync().map_err(|error| Error::local("make durable", destination.display(), error))?;
+    let is_idle = tally.written == 0 && tally.deleted == 0;
+    if !is_idle || options.receipt.is_some() {
+        directory.sync().map_err(|error| Error::local("make durable", destination.display(), error))?;
+    }
     tally.problems.extend(std::mem::take(&mut tally.unsettable).into_problems());
 
     let is_complete = !tally.damaged && !tally.problems.iter().any(|problem| problem.incomplete);

@@ -8,6 +8,7 @@ mod golden;
 mod limits;
 mod real_stores;
 mod recover_by_hand;
+mod restoring;
 mod small_writer;
 mod store_probe;
 mod store_requests;
