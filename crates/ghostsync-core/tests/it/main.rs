@@ -5,6 +5,7 @@ mod decoders;
 mod floors;
 mod gcs_stub;
 mod golden;
+mod hostile_snapshots;
 mod limits;
 mod real_stores;
 mod recover_by_hand;

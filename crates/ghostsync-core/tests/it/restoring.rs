@@ -35,7 +35,7 @@ async fn open(objects: Arc<dyn ObjectStore>) -> Repository {
     Repository::open(Store::new(objects, "memory"), OpenOptions::default()).await.expect("a repository")
 }
 
-async fn back_up(repository: &Repository, source: &Path) -> SnapshotId {
+pub(crate) async fn back_up(repository: &Repository, source: &Path) -> SnapshotId {
     let policy = Policy { max_delete: Cap::Percent(100), allow_empty: true, ..Policy::default() };
     let options = BackupOptions { policy, force: true, ..BackupOptions::default() };
     let report = backup(repository, source, options, Arc::new(NoObserver)).await.expect("a backup");
@@ -607,7 +607,7 @@ async fn many_small_files_come_in_few_requests() {
     back_up(&repository, source.path()).await;
     let packed: u64 = list(&recording).await.iter().map(|meta| meta.size).sum();
     let repository = open(Arc::new(recording.clone())).await;
-    recording.take();
+    let _ = recording.take();
     let folder = quick_folder();
     let report = run(&repository, &folder.path().join("d"), RestoreOptions::default()).await.expect("a restore");
     let gets = recording.count(Operation::Get) + recording.count(Operation::GetRange);
