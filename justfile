@@ -8,8 +8,6 @@ export PATH := `scripts/tools.sh path` + ":" + env("PATH")
 real_stores := "real_stores"
 # The tests that kill the command at random moments, as a filter of its integration tests; empty: there are none yet.
 kills := ""
-# Fuzzing works with a stable compiler as long as no sanitizer is asked for.
-sanitizer := "none"
 
 _list:
     @just --list --unsorted
@@ -85,20 +83,9 @@ _only CRATE FILTER *ARGS:
 stores-probe *NAMES:
     scripts/stores/probe.sh {{ NAMES }}
 
-# Every fuzz target for SECONDS each
-fuzz SECONDS="10" *ARGS="":
-    #!/usr/bin/env bash
-    set -euo pipefail
-    [ -f fuzz/Cargo.toml ] || { echo "no fuzz targets"; exit 0; }
-    for file in fuzz/fuzz_targets/*.rs; do
-      target=$(basename "$file" .rs)
-      echo "== $target, {{ SECONDS }} s"
-      mkdir -p "fuzz/corpus/$target"
-      seeds=()
-      [ ! -d "fuzz/seeds/$target" ] || seeds=("fuzz/seeds/$target")
-      cargo fuzz run --sanitizer {{ sanitizer }} "$target" "fuzz/corpus/$target" "${seeds[@]}" -- \
-        -max_total_time={{ SECONDS }} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 {{ ARGS }}
-    done
+# Every fuzz target for SECONDS each, beginning with its seeds; on a stable compiler
+fuzz SECONDS="10" *TARGETS="":
+    fuzz/run.sh {{ SECONDS }} {{ TARGETS }}
 
 # N backups and restores, each killed at a random moment
 kills N="20":

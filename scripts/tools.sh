@@ -23,7 +23,6 @@ catalogue() {
 just              1.59.0  pypi:rust-just         required
 typos             1.52.0  pypi:typos             required
 cargo-deny        0.20.2  crate                  optional
-cargo-fuzz        0.13.2  crate                  optional
 cargo-public-api  0.52.0  crate                  optional
 garage            2.5.0   crate:only:bundled-libs,sqlite  optional
 s3s-fs            0.14.1  crate:binary           optional

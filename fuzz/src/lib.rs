@@ -13,13 +13,17 @@ use ghostsync_core::format::frame as frames;
 use ghostsync_core::format::pack::TableOfContents;
 use ghostsync_core::format::page::{self as pages, Page, PageBuilder, decode_entry_line, decode_unverified};
 use ghostsync_core::guard::{Cap, PlanId};
-use ghostsync_core::id::{ChunkId, PackName, SessionId};
+use ghostsync_core::id::{ChunkId, ContentHash, PackName, SessionId};
+use ghostsync_core::receipt::Receipt;
 use ghostsync_core::repository::Selector;
 use ghostsync_core::tree_path::TreePath;
 use serde_json::Value;
 
+/// Checks what must hold for some bytes; panics if it does not.
+pub type Check = fn(&[u8]);
+
 /// Every decoder by the name of its target and of the folder of its seeds.
-pub const DECODERS: &[(&str, fn(&[u8]))] = &[
+pub const DECODERS: &[(&str, Check)] = &[
     ("config", config),
     ("commit", commit),
     ("page", page),
@@ -27,6 +31,7 @@ pub const DECODERS: &[(&str, fn(&[u8]))] = &[
     ("entry_line", entry_line),
     ("frame", frame),
     ("names", names),
+    ("receipt", receipt),
     ("text", text),
 ];
 
@@ -167,6 +172,22 @@ pub fn names(bytes: &[u8]) {
         assert!(name.len() <= 200 && TreePath::parse(bytes).is_ok());
         assert!(name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase() && byte > b' '));
     }
+}
+
+/// A receipt, as it is and with the checksum that it should have.
+pub fn receipt(bytes: &[u8]) {
+    whole_receipt(bytes);
+    let Ok(Value::Object(mut fields)) = serde_json::from_slice(bytes) else { return };
+    fields.remove("checksum");
+    let rest = serde_json::to_vec(&fields).expect("a JSON form");
+    fields.insert("checksum".into(), ContentHash::of(&rest).to_string().into());
+    whole_receipt(&serde_json::to_vec(&fields).expect("a JSON form"));
+}
+
+fn whole_receipt(bytes: &[u8]) {
+    let Ok(receipt) = Receipt::decode(bytes) else { return };
+    let encoded = receipt.encode().expect("what was decoded has a form");
+    assert_eq!(Receipt::decode(&encoded).expect("its own form"), receipt);
 }
 
 /// What people and tables write as text: selectors, caps, plans, and names of things.

@@ -84,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) json: bool,
     /// The file that was read, if there was one.
     pub(crate) file: Option<PathBuf>,
+    /// Whether it was named on the command line.
+    pub(crate) file_was_named: bool,
     /// The clouds' own variables, as they are in the environment.
     pub(crate) cloud: Vec<(String, String)>,
 }
@@ -215,6 +217,7 @@ impl Settings {
             ),
             json: flags.json,
             file: path.clone(),
+            file_was_named: flags.config.is_some(),
             cloud: cloud_variables(&surroundings.variables),
         })
     }

@@ -9,9 +9,9 @@ use ghostsync_core::store::open_url;
 use ghostsync_core::{ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Settings, Verbosity};
+use crate::config::{Origin, Settings, Verbosity};
 use crate::exit::Exit;
-use crate::hint::Action;
+use crate::hint::{self, Action};
 use crate::render::{self, Output, failure};
 use crate::signals::Signals;
 
@@ -94,6 +94,19 @@ impl Context {
         Ok((repository, snapshot))
     }
 
+    /// The beginning of another command for the same repository.
+    pub(crate) fn command(&self, name: &str) -> Vec<OsString> {
+        let mut words: Vec<OsString> = self.words.first().cloned().into_iter().collect();
+        words.push(name.into());
+        if let (Some(repo), Origin::Flag(flag)) = (&self.settings.repo.value, &self.settings.repo.origin) {
+            words.extend([OsString::from(*flag), repo.into()]);
+        }
+        if let Some(file) = self.settings.file.as_ref().filter(|_| self.settings.file_was_named) {
+            words.extend(["--config".into(), file.into()]);
+        }
+        words
+    }
+
     fn open_options(&self) -> OpenOptions {
         OpenOptions { cache_dir: self.settings.cache_dir.value.clone() }
     }
@@ -131,12 +144,11 @@ impl Context {
             // What failed was printing, because nobody reads it any more.
             return Exit::Done;
         }
-        let not_done = self.action.not_done();
-        let lines = match error.refusal() {
-            Some(refusal) => failure::refusal_lines(refusal, &not_done, &self.action, &self.words),
-            None if error.kind() == ErrorKind::Interrupted => {
-                vec!["interrupted: nothing half done, run it again".into()]
-            }
+        let refusal = error.refusal();
+        let command = refusal.and_then(|refusal| hint::going_on(refusal, &self.action, &self.words));
+        let lines = match refusal {
+            Some(refusal) => failure::refusal_lines(refusal, &self.action.not_done(), command.as_deref()),
+            None if error.kind() == ErrorKind::Interrupted => hint::interrupted(&self.action, &self.words),
             None => failure::error_lines(error, self.opened),
         };
         lines.iter().for_each(|line| render::message(line));
@@ -144,8 +156,8 @@ impl Context {
             let mut document = std::mem::take(&mut self.blank);
             document.insert("outcome".into(), json!(failure::outcome(error.kind())));
             document.insert("error".into(), json!(failure::error_fields(error, self.opened)));
-            if let Some(refusal) = error.refusal() {
-                document.extend(failure::refusal_fields(refusal, &self.action, &self.words));
+            if let Some(refusal) = refusal {
+                document.extend(failure::refusal_fields(refusal, command.as_deref()));
             }
             // There is no third place to tell a failure to tell.
             let _ = self.output.json(&document);

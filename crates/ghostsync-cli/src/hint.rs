@@ -25,7 +25,10 @@ pub(crate) enum Action {
         destination: String,
     },
     /// `init`.
-    Init,
+    Init {
+        /// Whether there is a repository already that can be opened.
+        is_there: bool,
+    },
     /// Anything else.
     #[default]
     Other,
@@ -39,7 +42,7 @@ impl Action {
                 format!("nothing was published: branch {branch} is what it was, and every snapshot is still there")
             }
             Self::Restore { destination } => format!("nothing in {destination} was written or deleted"),
-            Self::Init => "no repository was created, and nothing that was there was touched".to_owned(),
+            Self::Init { .. } => "no repository was created, and nothing that was there was touched".to_owned(),
             Self::Other => "nothing was changed".to_owned(),
         }
     }
@@ -60,8 +63,27 @@ pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -
         (Guard::MaxDelete, Action::Restore { .. }) => {
             refusal.actual.map(|actual| shell::with_flag(words, "--max-delete", Some(&actual.to_string())))
         }
+        (Guard::Init, Action::Init { is_there: true }) => Some(shell::with_flag(words, "--if-missing", None)),
         _ => None,
     }
+}
+
+/// What an interrupted command leaves behind, and how to go on.
+pub(crate) fn interrupted(action: &Action, words: &[OsString]) -> Vec<String> {
+    let Action::Restore { destination } = action else {
+        return vec!["interrupted: nothing half done, run it again".to_owned()];
+    };
+    // Without one of these a directory that is no longer empty is refused.
+    let has = |flag: &str| shell::without_flag(words, flag, true).len() < words.len();
+    let again = if has("--overwrite") || has("--delete") {
+        words.to_vec()
+    } else {
+        shell::with_flag(words, "--overwrite", Some("changed"))
+    };
+    vec![
+        format!("interrupted: {destination} is not complete yet, and has no receipt"),
+        format!("to go on: {}", shell::quote(&again)),
+    ]
 }
 
 /// A hint for an error; `opened` tells whether the repository had been opened.
@@ -75,7 +97,9 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         ErrorKind::Fenced => "the branch belongs to another writer now; stop this one",
         ErrorKind::NotFound if opened => "'ghostsync snapshots' and 'ghostsync branches' list what is there",
         ErrorKind::NotFound => "check the URL; 'ghostsync init' creates a repository",
-        ErrorKind::Corrupt => "'ghostsync check' names what is damaged, and what that affects",
+        ErrorKind::Corrupt => {
+            "'ghostsync check' names what is damaged, and what that affects; 'restore --keep-going' restores the rest"
+        }
         ErrorKind::Unsupported => "use a newer version of ghostsync",
         ErrorKind::Unknown => {
             "the snapshot may or may not be there; 'ghostsync snapshots' tells once the store answers, and running it \
@@ -131,6 +155,21 @@ mod tests {
         assert_eq!(line(Guard::Source, None, &backup), None);
         assert_eq!(line(Guard::Destination, None, &restore), Some("g backup d --strict --overwrite changed".into()));
         assert_eq!(line(Guard::MaxDelete, None, &restore), Some("g backup d --strict --max-delete 7".into()));
-        assert_eq!(line(Guard::Init, None, &Action::Init), None);
+        let if_missing = Some("g backup d --strict --if-missing".into());
+        assert_eq!(line(Guard::Init, None, &Action::Init { is_there: true }), if_missing);
+        assert_eq!(line(Guard::Init, None, &Action::Init { is_there: false }), None);
+    }
+
+    #[test]
+    fn an_interrupted_restore_goes_on() {
+        let restore = Action::Restore { destination: "d".into() };
+        let last = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            interrupted(&restore, &words).pop()
+        };
+        assert_eq!(last("g restore d"), Some("to go on: g restore d --overwrite changed".into()));
+        assert_eq!(last("g restore d --delete"), Some("to go on: g restore d --delete".into()));
+        assert_eq!(last("g restore --overwrite=always d"), Some("to go on: g restore --overwrite=always d".into()));
+        assert_eq!(interrupted(&Action::Other, &[]), ["interrupted: nothing half done, run it again"]);
     }
 }

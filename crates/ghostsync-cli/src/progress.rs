@@ -134,7 +134,8 @@ impl Figures {
                 }
                 bar.set_length(bytes);
                 bar.set_position(self.bytes);
-                bar.set_message(format!("{}/{files} files", self.files));
+                let transferred = human::bytes(self.transferred);
+                bar.set_message(format!("{}/{files} files, {transferred} transferred,", self.files));
             }
             None => bar.set_message(format!("{} listed", human::count(self.entries, "entry", "entries"))),
         }

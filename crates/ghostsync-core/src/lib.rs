@@ -5,6 +5,13 @@
 //! restore:  head -> plan -> fetch -> verify -> write -> make durable -> receipt
 //! ```
 
+#![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)
+)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_macros))]
+
 // Floor 1: kinds of failure, names of things, time, progress.
 pub mod clock;
 pub mod error;

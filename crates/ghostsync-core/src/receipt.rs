@@ -127,8 +127,9 @@ impl Receipt {
     /// # Errors
     /// Never in practice: every value has a JSON form.
     pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
-        // Keys of a `Value` are sorted, so equal receipts are equal bytes.
+        // Sorted, so that equal receipts are equal bytes, and the checksum does not depend on the order of fields.
         let mut value = serde_json::to_value(self)?;
+        value.sort_all_objects();
         let checksum = checksum(&value)?;
         if let Value::Object(fields) = &mut value {
             fields.insert(CHECKSUM.into(), checksum.into());
@@ -145,6 +146,7 @@ impl Receipt {
     pub fn decode(bytes: &[u8]) -> std::result::Result<Self, ReceiptError> {
         let corrupt = |error: serde_json::Error| ReceiptError::Corrupt(error.to_string());
         let mut value: Value = serde_json::from_slice(bytes).map_err(corrupt)?;
+        value.sort_all_objects();
         let claimed = value.as_object_mut().and_then(|fields| fields.remove(CHECKSUM));
         let Some(Value::String(claimed)) = claimed else {
             return Err(ReceiptError::Corrupt("it has no checksum".into()));

@@ -20,6 +20,9 @@ use crate::tree_path::TreePath;
 
 pub use crate::history::State;
 
+/// More objects than cut-short probes leave.
+const MAX_PROBE_LEFTOVERS: usize = 10_000;
+
 /// How a repository is created.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
@@ -70,8 +73,9 @@ impl Repository {
                 opened => return opened,
             }
         }
-        let found = store.list(&object_store::path::Path::default(), 2).await?;
-        if let Some(object) = found.first() {
+        // What a probe that was cut short left behind is nobody's.
+        let found = store.list(&object_store::path::Path::default(), MAX_PROBE_LEFTOVERS).await?;
+        if let Some(object) = found.iter().find(|object| !object.location.as_ref().starts_with("probe/")) {
             let reason = match store.size(&keys::config()).await? {
                 Some(_) => format!("there is a repository at {} already", store.location()),
                 None => format!("{} is not empty: {} lies there", store.location(), object.location),

@@ -253,6 +253,10 @@ pub(crate) struct RestoreArgs {
     /// Read again what is there already, instead of trusting its metadata
     #[arg(long)]
     pub(crate) verify: bool,
+
+    /// Restore everything else when something is damaged; each loss is named, the exit code is 14
+    #[arg(long)]
+    pub(crate) keep_going: bool,
     /// Say what would be done, and do nothing
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,

@@ -15,7 +15,7 @@ use crate::args::BackupArgs;
 use crate::config::Verbosity;
 use crate::context::{Context, writer};
 use crate::exit::Exit;
-use crate::hint::Action;
+use crate::hint::{self, Action};
 use crate::progress::Shown;
 use crate::render::json::{ErrorFields, ProblemFields};
 use crate::render::{failure, human, message};
@@ -23,12 +23,16 @@ use crate::render::{failure, human, message};
 pub(super) async fn run(context: &mut Context, args: BackupArgs) -> Result<Exit> {
     context.action = Action::Backup { branch: args.branch.clone(), restore: restore_command(context, &args) };
     context.blank = blank(&args);
+    // What a snapshot says about its source must mean something in another folder too.
+    let source = std::path::absolute(&args.source).map_err(|error| Error::new(ErrorKind::Invalid, error))?;
     let options = options(context, &args)?;
     let repository = if args.init && !args.dry_run { context.open_or_create().await? } else { context.open().await? };
     let progress = Shown::start(&context.settings);
-    let report = backup(&repository, &args.source, options, progress.clone()).await;
+    let report = backup(&repository, &source, options, progress.clone()).await;
     progress.finish();
-    let report = report?;
+    let mut report = report?;
+    // Opening the repository was a part of it.
+    report.requests = repository.store().requests();
     tell(context, &report, &args)?;
     Ok(exit(&report))
 }
@@ -76,16 +80,19 @@ fn lines(path: &PathBuf) -> Result<Vec<String>> {
 /// The command that restores the source together with the receipt that the backup requires.
 fn restore_command(context: &Context, args: &BackupArgs) -> Option<Vec<OsString>> {
     let receipt = args.receipt.as_ref()?;
-    let mut words: Vec<OsString> = vec![context.words.first()?.clone(), "restore".into()];
-    for (flag, value) in [
-        ("--repo", context.settings.repo.value.as_ref().map(OsString::from)),
-        ("--branch", (args.branch != "main").then(|| OsString::from(&args.branch))),
-        ("--receipt", Some(receipt.into())),
-    ] {
-        words.extend(value.into_iter().flat_map(|value| [flag.into(), value]));
+    let mut words = context.command("restore");
+    if args.branch != "main" {
+        words.extend(["--branch".into(), OsString::from(&args.branch)]);
     }
-    words.push((&args.source).into());
+    words.extend(["--receipt".into(), receipt.into(), OsString::from(&args.source)]);
     Some(words)
+}
+
+/// The command that makes a snapshot in quarantine the head of the branch that it was meant for.
+fn promote_command(context: &Context, id: SnapshotId) -> Vec<OsString> {
+    let mut words = context.command("promote");
+    words.push(human::brief_id(id).into());
+    words
 }
 
 fn exit(report: &BackupReport) -> Exit {
@@ -190,9 +197,14 @@ fn tell(context: &mut Context, report: &BackupReport, args: &BackupArgs) -> Resu
             ),
             _ => context.action.not_done(),
         };
-        let lines = failure::refusal_lines(refusal, &not_done, &context.action, &context.words);
+        let promote = report.snapshot.filter(|_| report.outcome == BackupOutcome::Quarantined);
+        let command = match promote {
+            Some(id) => Some(promote_command(context, id)),
+            None => hint::going_on(refusal, &context.action, &context.words),
+        };
+        let lines = failure::refusal_lines(refusal, &not_done, command.as_deref());
         lines.iter().for_each(|line| message(line));
-        fields.extend(failure::refusal_fields(refusal, &context.action, &context.words));
+        fields.extend(failure::refusal_fields(refusal, command.as_deref()));
     }
     context.output.result(&fields, || summary(report))
 }

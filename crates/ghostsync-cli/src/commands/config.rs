@@ -11,7 +11,8 @@ use crate::exit::Exit;
 use crate::render::human;
 
 /// Variables of the clouds that hold no secret; whatever is not named here is masked.
-const SHOWN: [&str; 16] = [
+const SHOWN: [&str; 17] = [
+    "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
     "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL",

@@ -35,6 +35,7 @@ pub(super) async fn run(context: &mut Context, args: FindArgs) -> Result<Exit> {
 fn parse(pattern: &str) -> Result<Gitignore> {
     let wrong = |reason: String| Error::new(ErrorKind::Invalid, format!("not a pattern: {pattern:?}: {reason}"));
     let mut builder = GitignoreBuilder::new("");
+    builder.allow_unclosed_class(false);
     builder.add_line(None, pattern).map_err(|error| wrong(error.to_string()))?;
     let built = builder.build().map_err(|error| wrong(error.to_string()))?;
     // A comment, an empty line or a negation would find nothing without a word.
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn patterns_that_find_nothing_are_refused() {
-        for text in ["", "# a", "!a", "   "] {
+        for text in ["", "# a", "!a", "   ", "[a"] {
             assert!(parse(text).is_err(), "{text:?}");
         }
         assert!(parse("*.txt").is_ok());

@@ -1,7 +1,7 @@
 //! `init`: creates a repository.
 
-use ghostsync_core::Result;
 use ghostsync_core::repository::CreateOptions;
+use ghostsync_core::{ErrorKind, Result};
 use serde_json::json;
 
 use crate::args::{CommitModeArg, InitArgs};
@@ -10,12 +10,19 @@ use crate::exit::Exit;
 use crate::hint::Action;
 
 pub(super) async fn run(context: &mut Context, args: InitArgs) -> Result<Exit> {
-    context.action = Action::Init;
+    context.action = Action::Init { is_there: false };
     let CommitModeArg::Atomic = args.commit_mode;
     let create = CreateOptions { skip_probe: args.skip_probe, if_missing: args.if_missing };
-    let repository = context.create(create).await?;
+    let repository = match context.create(create).await {
+        Err(error) if error.kind() == ErrorKind::Refused => {
+            context.action = Action::Init { is_there: context.open().await.is_ok() };
+            return Err(error);
+        }
+        created => created?,
+    };
     let location = crate::render::human::without_password(repository.store().location());
-    context.output.note(&format!("the repository at {location} has the id"));
+    let created = if args.if_missing { "repository" } else { "created a repository" };
+    context.output.note(&format!("{created} at {location}"));
     let document = json!({
         "repository": repository.id(),
         "location": location,

@@ -31,6 +31,7 @@ pub(super) async fn run(context: &mut Context, args: RestoreArgs) -> Result<Exit
         receipt: args.receipt.clone(),
         genesis: args.genesis,
         verify: args.verify,
+        keep_going: args.keep_going,
         dry_run: args.dry_run,
         interrupt: context.signals.interrupt.clone(),
         ..RestoreOptions::default()
@@ -39,7 +40,9 @@ pub(super) async fn run(context: &mut Context, args: RestoreArgs) -> Result<Exit
     let progress = Shown::start(&context.settings);
     let report = restore(&repository, &args.destination, options, progress.clone()).await;
     progress.finish();
-    let report = report?;
+    let mut report = report?;
+    // Opening the repository was a part of it.
+    report.requests = repository.store().requests();
     tell(context, &report, &args)?;
     Ok(exit(&report))
 }

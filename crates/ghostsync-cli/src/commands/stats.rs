@@ -78,11 +78,15 @@ pub(super) async fn run(context: &mut Context) -> Result<Exit> {
     ] {
         context.output.line(format!("{name:<11} {value}"))?;
     }
-    for head in &heads {
-        let snapshots = human::count(head.snapshots as u64, "snapshot", "snapshots");
-        let entries = human::count(head.entries, "entry", "entries");
-        let bytes = human::bytes(head.bytes);
-        context.output.line(format!("{:<11} {snapshots}; head: {entries}, {bytes}", head.branch))?;
+    let rows: Vec<_> = heads
+        .iter()
+        .map(|head| {
+            let (entries, bytes) = (head.entries.to_string(), human::bytes(head.bytes));
+            vec![head.branch.to_owned(), head.snapshots.to_string(), entries, bytes]
+        })
+        .collect();
+    for line in human::table(&["BRANCH", ">SNAPSHOTS", ">ENTRIES", ">SIZE"], &rows) {
+        context.output.line(line)?;
     }
     Ok(Exit::Done)
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::human;
 use super::json::{ErrorFields, RefusalFields};
-use crate::hint::{self, Action};
+use crate::hint;
 use crate::shell;
 
 /// What an outcome is called when there was an error.
@@ -55,8 +55,8 @@ pub(crate) fn error_lines(error: &Error, opened: bool) -> Vec<String> {
 }
 
 /// The fields that a refusal adds to a document.
-pub(crate) fn refusal_fields(refusal: &Refusal, action: &Action, words: &[OsString]) -> Map<String, Value> {
-    let command = hint::going_on(refusal, action, words).map(|words| shell::quote(&words));
+pub(crate) fn refusal_fields(refusal: &Refusal, command: Option<&[OsString]>) -> Map<String, Value> {
+    let command = command.map(shell::quote);
     let mut fields = Map::new();
     fields.insert("refusal".into(), json!(RefusalFields::from(refusal)));
     fields.insert("plan".into(), json!(refusal.plan.map(|plan| plan.to_string())));
@@ -65,7 +65,7 @@ pub(crate) fn refusal_fields(refusal: &Refusal, action: &Action, words: &[OsStri
 }
 
 /// Lines for people about a refusal: the guard, the figures, the paths, what was not done, and how to go on.
-pub(crate) fn refusal_lines(refusal: &Refusal, not_done: &str, action: &Action, words: &[OsString]) -> Vec<String> {
+pub(crate) fn refusal_lines(refusal: &Refusal, not_done: &str, command: Option<&[OsString]>) -> Vec<String> {
     let mut lines = vec![refusal.to_string()];
     match (refusal.actual, &refusal.limit) {
         (Some(actual), Some(limit)) => lines.push(format!("  found {actual}, the limit is {limit}")),
@@ -79,9 +79,7 @@ pub(crate) fn refusal_lines(refusal: &Refusal, not_done: &str, action: &Action, 
         lines.push(format!("  … and {} more", actual - shown));
     }
     lines.push(format!("not done: {not_done}"));
-    if let Some(command) = hint::going_on(refusal, action, words) {
-        lines.push(format!("if this is what you want: {}", shell::quote(&command)));
-    }
+    lines.extend(command.map(|command| format!("if this is what you want: {}", shell::quote(command))));
     lines
 }
 
@@ -91,6 +89,7 @@ mod tests {
     use ghostsync_core::tree_path::TreePath;
 
     use super::*;
+    use crate::hint::Action;
 
     #[test]
     fn causes_are_said_once() {
@@ -110,7 +109,8 @@ mod tests {
         };
         let action = Action::Backup { branch: "main".into(), restore: None };
         let words = ["ghostsync".into(), "backup".into(), "a dir".into()];
-        let text = refusal_lines(&refusal, &action.not_done(), &action, &words).join("\n");
+        let command = hint::going_on(&refusal, &action, &words);
+        let text = refusal_lines(&refusal, &action.not_done(), command.as_deref()).join("\n");
         for part in [
             "\"max-delete\"",
             "found 30, the limit is 50%",
@@ -121,7 +121,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
-        let fields = refusal_fields(&refusal, &action, &words);
+        let fields = refusal_fields(&refusal, command.as_deref());
         assert_eq!(fields["plan"], "00000000000000ff");
         assert_eq!(fields["refusal"]["limit"], "50%");
         assert_eq!(fields["refusal"]["actual"], 30);

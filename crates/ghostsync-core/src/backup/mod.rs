@@ -169,6 +169,9 @@ pub async fn backup(
     observer: Arc<dyn Observer>,
 ) -> Result<BackupReport> {
     check_branch_name(&options.branch).map_err(|error| Error::invalid(error.to_string()))?;
+    if let Some((reserved @ ("quarantine" | "fork" | "wip"), _)) = options.branch.split_once('/') {
+        return Err(Error::invalid(format!("branches under {reserved}/ are made by ghostsync itself")));
+    }
     repository.config().check_writable()?;
     let requests = repository.store().requests();
     let state = repository.state().await?;
@@ -226,7 +229,10 @@ fn run(
     let session = Session::begin(&state, &context.options.writer);
     let stored = store::store(&context, &parent, survey, &session)?;
     report.stored(&stored);
-    if let Some(snapshot) = parent.snapshot()
+    // Again, with what was learnt while reading: contents, moves, and what could not be read.
+    let verdict = guard::judge(&stored.tallied.findings, policy);
+    if verdict.is_ok()
+        && let Some(snapshot) = parent.snapshot()
         && stored.tallied.differences == 0
         && !context.options.force
     {
@@ -234,8 +240,6 @@ fn run(
         parent.keep_receipt(&context, snapshot)?;
         return Ok(report.unchanged(snapshot));
     }
-    // Again, with what was learnt while reading: contents, moves, and what could not be read.
-    let verdict = guard::judge(&stored.tallied.findings, policy);
     let published = match verdict {
         Ok(approved) => publish::on_branch(&context, &parent, &state, &session, &stored, approved)?,
         Err(refusal) if keeps_refused => {

@@ -51,7 +51,9 @@ pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
             for item in Walking::new(context, parent) {
                 let failed = item.is_err();
                 batch.push(item);
-                if (batch.len() == BATCH || failed) && (sender.send(std::mem::take(&mut batch)).is_err() || failed) {
+                let is_due = failed || batch.len() == BATCH;
+                let nobody_listens = is_due && sender.send(std::mem::take(&mut batch)).is_err();
+                if failed || nobody_listens {
                     return;
                 }
             }

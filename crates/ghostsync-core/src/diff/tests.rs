@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "tests choose their own places")]
+
 use std::path::Path;
 
 use super::*;

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::pack::MAX_BLOCK_BYTES;
 use super::{FORMAT, FormatError};
 use crate::id::RepositoryId;
 
@@ -43,26 +42,6 @@ impl Default for Chunker {
             min_bytes: 256 << 10,
             average_bytes: 1 << 20,
             max_bytes: 4 << 20,
-        }
-    }
-}
-
-impl Chunker {
-    /// Checks that this version can cut files so: the ranges are those in which the rule is defined.
-    fn check(&self) -> Result<(), FormatError> {
-        let even = [self.min_bytes, self.average_bytes, self.max_bytes].iter().all(|bytes| bytes % 2 == 0);
-        let known = self.kind == "fastcdc2020"
-            && even
-            && (64..=1 << 20).contains(&self.min_bytes)
-            && (256..=4 << 20).contains(&self.average_bytes)
-            && (1024..=16 << 20).contains(&self.max_bytes)
-            && self.min_bytes <= self.average_bytes
-            && self.average_bytes <= self.max_bytes
-            && u64::from(self.whole_bytes) <= MAX_BLOCK_BYTES;
-        if known {
-            Ok(())
-        } else {
-            Err(FormatError::Unsupported(format!("the repository's files are cut by an unknown rule: {self:?}")))
         }
     }
 }
@@ -160,14 +139,14 @@ impl Config {
     /// Checks that this version may also write.
     ///
     /// # Errors
-    /// [`FormatError::Unsupported`] for an unknown write feature, or a way to cut files that this version does not know.
+    /// [`FormatError::Unsupported`] for an unknown write feature.
     pub fn check_writable(&self) -> Result<(), FormatError> {
-        if let Some(feature) = self.write_features.first() {
-            return Err(FormatError::Unsupported(format!(
-                "the repository needs the unknown write feature {feature:?}"
-            )));
+        match self.write_features.first() {
+            Some(feature) => {
+                Err(FormatError::Unsupported(format!("the repository needs the unknown write feature {feature:?}")))
+            }
+            None => Ok(()),
         }
-        self.chunker.check()
     }
 }
 
@@ -199,17 +178,6 @@ mod tests {
         let writable = Config { write_features: vec!["x".into()], ..config() };
         let read = Config::decode(&writable.encode().expect("encodes")).expect("readable");
         assert!(matches!(read.check_writable(), Err(FormatError::Unsupported(_))));
-        for chunker in [
-            Chunker { kind: "rabin".into(), ..Chunker::default() },
-            Chunker { min_bytes: 0, ..Chunker::default() },
-            Chunker { average_bytes: 8 << 20, max_bytes: 4 << 20, ..Chunker::default() },
-            Chunker { whole_bytes: u32::MAX, ..Chunker::default() },
-        ] {
-            let cut = Config { chunker, ..config() };
-            let read = Config::decode(&cut.encode().expect("encodes")).expect("no reader depends on it");
-            assert!(matches!(read.check_writable(), Err(FormatError::Unsupported(_))), "{read:?}");
-        }
-        assert!(config().check_writable().is_ok());
         let newer = br#"{"format":2,"everything":"else"}"#;
         assert!(matches!(Config::decode(newer), Err(FormatError::Unsupported(_))));
     }

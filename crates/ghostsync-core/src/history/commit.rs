@@ -61,7 +61,7 @@ impl Session {
 #[derive(Debug)]
 pub(crate) enum Attempt {
     /// It is in the log.
-    Done(State),
+    Done(Box<State>),
     /// Another commit has its number; it is not in the log and never will be.
     Lost,
 }
@@ -99,7 +99,7 @@ pub(crate) async fn attempt(
     if let Some(cache) = cache {
         cache.keep(commit.seq, &bytes);
     }
-    Ok(Attempt::Done(State { commit: commit.clone(), hash: CommitHash::of(&bytes) }))
+    Ok(Attempt::Done(Box::new(State { commit: commit.clone(), hash: CommitHash::of(&bytes) })))
 }
 
 /// Creates the slot; tells whether it holds our bytes or another's.
@@ -107,10 +107,11 @@ async fn create(store: &Store, session: &Session, seq: u64, bytes: &Bytes) -> Re
     let key = keys::commit(seq);
     let deadline = tokio::time::Instant::now() + SETTLE_TIME;
     let mut pause = Duration::from_millis(50);
-    let mut denied = 0;
+    let (mut answers, mut only_denied) = (0, true);
     loop {
         let CreateAnswer::Unclear(error) = store.create(&key, bytes.clone()).await else { return Ok(true) };
-        denied = if error.kind() == ErrorKind::Denied { denied + 1 } else { 0 };
+        answers += 1;
+        only_denied &= error.kind() == ErrorKind::Denied;
         let mut settled = settle(store, &key, bytes).await;
         while settled.is_err() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(pause).await;
@@ -120,7 +121,7 @@ async fn create(store: &Store, session: &Session, seq: u64, bytes: &Bytes) -> Re
         match settled {
             Ok(Some(ours)) => return Ok(ours),
             // Every answer so far was a refusal of the request itself, and nothing is there: nothing was published.
-            Ok(None) if denied >= 2 => return Err(error),
+            Ok(None) if only_denied && answers >= 2 => return Err(error),
             Ok(None) if tokio::time::Instant::now() < deadline => {}
             Ok(None) | Err(_) => return Err(unknown(session, seq, &error)),
         }
@@ -171,7 +172,7 @@ pub(crate) async fn change(
         let Commit { branches, snapshots, .. } = changed;
         let commit = Commit { branches, snapshots, ..session.next_commit(&base, clock, op) };
         if let Attempt::Done(state) = attempt(store, cache, &session, &base, &commit).await? {
-            return Ok(Some(state));
+            return Ok(Some(*state));
         }
         base = find_head(store, config, None).await?.0;
     }

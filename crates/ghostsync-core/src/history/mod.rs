@@ -5,7 +5,7 @@ mod cache;
 mod commit;
 mod head;
 
-pub(crate) use branch::{Overtaken, may_follow, promoted, with_hold, with_snapshot, with_tags};
+pub(crate) use branch::{may_follow, promoted, with_hold, with_snapshot, with_tags};
 pub(crate) use cache::HeadCache;
 pub(crate) use commit::{Attempt, Session, attempt, change};
 pub use head::State;

@@ -73,10 +73,10 @@ impl Unsettable {
 
     pub(super) fn add(&mut self, other: Self) {
         if let Some((path, count)) = other.owners {
-            self.owners.get_or_insert_with(|| (path, 0)).1 += count;
+            self.owners.get_or_insert((path, 0)).1 += count;
         }
         if let Some((path, count, why)) = other.attributes {
-            self.attributes.get_or_insert_with(|| (path, 0, why)).1 += count;
+            self.attributes.get_or_insert((path, 0, why)).1 += count;
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) enum Walked {
 
 impl Walked {
     /// Where it happened; these paths never go backwards.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &TreePath {
         match self {
             Self::Found(found) => &found.path,

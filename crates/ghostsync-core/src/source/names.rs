@@ -25,17 +25,13 @@ impl Names {
     /// Lists a directory, without `.` and `..`. All or nothing: half a list would look like deletions.
     ///
     /// # Errors
-    /// The system's; `ENAMETOOLONG` for a name over `most_bytes`, `EIO` for a name that is none.
+    /// The system's, `ENOENT` for a directory that was removed since; `ENAMETOOLONG` for a name over `most_bytes`, `EIO` for a name that is none.
     pub(super) fn list(directory: BorrowedFd<'_>, most_bytes: usize) -> rustix::io::Result<Self> {
         let mut buffer = Vec::with_capacity(LISTING_BYTES);
         let mut names = Self::default();
         let mut listing = RawDir::new(directory, buffer.spare_capacity_mut());
         while let Some(entry) = listing.next() {
-            let entry = match entry {
-                // The directory was removed after it was opened: it was empty then.
-                Err(Errno::NOENT) => break,
-                other => other?,
-            };
+            let entry = entry?;
             let name = entry.file_name();
             match name.to_bytes() {
                 b"." | b".." => {}

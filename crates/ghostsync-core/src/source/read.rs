@@ -36,6 +36,7 @@ pub(crate) enum ReadEvent {
 
 /// What became of a file.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and almost always the large one")]
 pub(crate) enum ReadOutcome {
     /// It was read.
     Read {

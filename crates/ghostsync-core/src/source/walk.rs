@@ -130,7 +130,11 @@ impl Walk {
 
     /// Lists a directory, and makes it the one that is gone through.
     fn enter(&mut self, path: TreePath, handle: OwnedFd, id: DirectoryId) -> rustix::io::Result<()> {
-        let names = Names::list(handle.as_fd(), MAX_PATH_BYTES.saturating_sub(path.as_bytes().len() + 1))?;
+        let names = match Names::list(handle.as_fd(), MAX_PATH_BYTES.saturating_sub(path.as_bytes().len() + 1)) {
+            // Removed after it was opened: it was empty then. A root that was removed is no empty source.
+            Err(Errno::NOENT) if !path.is_root() => Names::default(),
+            other => other?,
+        };
         let is_cache = self.caches && names.contains(CACHE_TAG) && has_cache_tag(handle.as_fd());
         self.never.enter(&path, id);
         self.levels.push(Level { path, id, handle: Handle::Open(handle), names, is_cache });

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, PutMode, PutOptions};
+use object_store::{GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions};
 use serde::Serialize;
 
 use self::count::{CountingStore, Counts};
@@ -162,6 +162,15 @@ impl Store {
 
     /// Reads the body of an answer, which must be exactly so long: nothing is kept beyond that, whatever comes.
     async fn read_body(&self, key: &Key, answer: GetResult, length: u64) -> Result<Bytes> {
+        if matches!(answer.payload, GetResultPayload::File(..)) {
+            // One read; as a stream a file comes in pieces of 8 KiB, each by way of another thread.
+            let bytes = answer.bytes().await.map_err(|error| self.failure("read", key, error))?;
+            return if bytes.len() as u64 == length {
+                Ok(bytes)
+            } else {
+                Err(cut_short(key, bytes.len() as u64, length))
+            };
+        }
         let mut body = answer.into_stream();
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
@@ -183,8 +192,7 @@ impl Store {
             }
         }
         if received != length {
-            let reason = format!("the store sent {received} bytes of {key} and had promised {length}");
-            return Err(Error::new(ErrorKind::Unavailable, reason));
+            return Err(cut_short(key, received, length));
         }
         Ok(if rest.is_empty() { first } else { rest.freeze() })
     }
@@ -255,4 +263,9 @@ fn key_of(error: &object_store::Error) -> Key {
         }
         _ => Key::default(),
     }
+}
+
+fn cut_short(key: &Key, received: u64, length: u64) -> Error {
+    let reason = format!("the store sent {received} bytes of {key} and had promised {length}");
+    Error::new(ErrorKind::Unavailable, reason)
 }

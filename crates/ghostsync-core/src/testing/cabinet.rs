@@ -290,3 +290,100 @@ fn deep(room: &Path) -> io::Result<()> {
     let rest = DEEP_BYTES - length - 1;
     file(&handle, &"b".repeat(rest), b"at the bottom")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::format::config::Chunker;
+    use crate::id::ContentHash;
+    use crate::observer::Interrupt;
+    use crate::source::{Excludes, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
+    use crate::testing::tree::read_back;
+
+    /// Makes the cabinet, walks it, reads every file, and compares all that with a naive look.
+    fn walk_and_read(many: usize) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let report = cabinet(directory.path(), many).expect("made");
+        for (what, error) in &report.skipped {
+            eprintln!("skipped: {what}: {error}");
+        }
+        let root = SourceRoot::open(directory.path()).expect("opened");
+        let excludes = Excludes::default();
+        let mut walk = Walk::new(&root, Matcher::new(&excludes).expect("no patterns"), &excludes);
+        let mut description = read_back(directory.path()).expect("readable");
+        let mut contents = BTreeMap::new();
+        while let Some(walked) = walk.next() {
+            let Walked::Found(found) = walked.expect("the root can be read") else { panic!("all can be read") };
+            if found.kind == FoundKind::Socket {
+                continue;
+            }
+            let described = description.remove(&found.path).expect("found by the naive look too");
+            let xattrs: BTreeMap<_, _> =
+                walk.xattrs(&found).expect("read").into_iter().map(|xattr| (xattr.name, xattr.value)).collect();
+            assert_eq!(xattrs, described.xattrs, "{:?}", found.path);
+            assert_eq!((found.uid, found.gid), (described.uid, described.gid), "{:?}", found.path);
+            assert_eq!((found.mtime.seconds, found.mtime.nanoseconds.into()), described.mtime, "{:?}", found.path);
+            match &found.kind {
+                FoundKind::File { size } => {
+                    assert_eq!(*size, described.size);
+                    let outcome = read_file(&root, &found, &Chunker::default(), &Interrupt::default(), &mut |_| Ok(()));
+                    let ReadOutcome::Read { content, unstable: false, .. } = outcome.expect("read") else {
+                        panic!("nothing changes here: {:?}", found.path)
+                    };
+                    let known = contents.insert(content.hash, described.content);
+                    assert!(known.is_none_or(|known| known == described.content), "equal hashes, equal content");
+                    if *size < 1 << 16 {
+                        assert!(content.holes.is_empty() || *size > 4096);
+                    }
+                }
+                FoundKind::Symlink { target } => assert_eq!(Some(target), described.target.as_ref()),
+                FoundKind::CharDevice(_) | FoundKind::BlockDevice(_) => assert_ne!(described.device, 0),
+                FoundKind::Directory | FoundKind::Fifo | FoundKind::Socket => {}
+            }
+        }
+        assert!(description.is_empty(), "not found: {:?}", description.keys());
+        let distinct: std::collections::BTreeSet<_> =
+            contents.values().map(|hash| hash.map(|hash| *hash.as_bytes())).collect();
+        assert_eq!(distinct.len(), contents.len(), "different hashes, different content");
+        assert!(contents.contains_key(&ContentHash::of(b"at the bottom")));
+        make_removable(directory.path()).expect("made removable");
+    }
+
+    #[test]
+    fn the_cabinet_is_walked_and_read_in_full() {
+        walk_and_read(300);
+    }
+
+    #[test]
+    #[ignore = "makes 100,000 files"]
+    fn the_large_cabinet_is_walked_and_read_in_full() {
+        walk_and_read(100_000);
+    }
+
+    #[test]
+    fn the_cabinet_is_the_same_each_time_and_as_deep_as_it_says() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let report = cabinet(directory.path(), 3).expect("made");
+        let description = read_back(directory.path()).expect("readable");
+        assert_eq!(description.keys().map(|path| path.as_bytes().len()).max(), Some(DEEP_BYTES));
+        let is_root = rustix::process::geteuid().is_root();
+        assert!(!is_root || !description.values().all(|described| described.uid == 0), "other owners");
+        for word in ["sparse", "device", "ACL"] {
+            let skipped = report.skipped.iter().any(|(what, _)| what.contains(word));
+            let path = crate::tree_path::TreePath::parse(match word {
+                "sparse" => "holes/10g",
+                "device" => "special/null",
+                _ => "attributes/file",
+            });
+            let there = description.get(&path.expect("a valid path"));
+            let made = match word {
+                "ACL" => there.is_some_and(|described| described.xattrs.contains_key(&b"system.posix_acl_access"[..])),
+                _ => there.is_some(),
+            };
+            assert!(made || skipped, "{word}: made or reported");
+        }
+        make_removable(directory.path()).expect("made removable");
+    }
+}

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ghostsync_core::id::{PageId, RepositoryId, SessionId, SnapshotId};
+use ghostsync_core::receipt::{DirectoryId, Receipt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -47,6 +49,21 @@ fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target)
 }
 
+fn receipt() -> Receipt {
+    Receipt {
+        repository: RepositoryId::from_bytes([1; 16]),
+        branch: "main".into(),
+        epoch: 1,
+        snapshot: Some(SnapshotId::from_bytes([2; 32])),
+        tree: Some(PageId::from_bytes([3; 32])),
+        entries: 22,
+        bytes: 6592,
+        directory: DirectoryId { device: 4, inode: 5 },
+        finished: "2026-01-02T03:04:05Z".parse().expect("a time"),
+        pending: Some(SessionId::from_bytes([6; 16])),
+    }
+}
+
 /// The seeds as they should be, made from the golden files.
 fn golden_seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -57,6 +74,7 @@ fn golden_seeds() -> Vec<(&'static str, String, Vec<u8>)> {
             seeds.push((*target, name.rsplit('/').next().expect("a name").to_owned(), read(name)));
         }
     }
+    seeds.push(("receipt", "0".into(), receipt().encode().expect("encodes")));
     let leaf = read("content/meta-3.jsonl");
     let lines: Vec<_> = leaf.split_inclusive(|byte| *byte == b'\n').collect();
     for (number, line) in lines[1..lines.len() - 1].iter().enumerate() {

@@ -97,7 +97,7 @@ fn big_chunks() -> Vec<String> {
 }
 
 /// Ends pages of levels 0 and 1; yet the page of level 1 goes on, since it has but one line here.
-const LAST_OF_ITS_PAGE: &str = "v-245425";
+pub(crate) const LAST_OF_ITS_PAGE: &str = "v-245425";
 
 /// Every kind of entry, on two leaves.
 fn entries(data: &mut PackWriter, meta: &mut PackWriter) -> Vec<Placed> {

@@ -1,6 +1,7 @@
 //! Tests of the library through its public face, one module for each theme.
 
 mod backing_up;
+mod cutting;
 mod decoders;
 mod floors;
 mod gcs_stub;
