@@ -90,7 +90,7 @@ impl Assembly {
 
     /// Ends it: a hole at the end is passed on, and the whole is checked.
     pub(crate) fn finish<E: From<Mismatch>>(
-        mut self,
+        &mut self,
         sink: &mut impl FnMut(Span<'_>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         self.pass_holes(sink)?;

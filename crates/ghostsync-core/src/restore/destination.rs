@@ -130,15 +130,18 @@ impl Directory {
                 (None, Place::Root(_) | Place::Ended) => return Err(io::ErrorKind::NotFound.into()),
             }
         };
-        for directory in closed.into_iter().rev() {
+        for (depth, directory) in closed.into_iter().enumerate().rev() {
             let Place::Below { name, .. } = &directory.place else { continue };
             let opened = rustix::fs::openat(&*handle, &name[..], DIRECTORY, Mode::empty())?;
             if id_of(&rustix::fs::fstat(&opened)?) != directory.id {
                 return Err(io::Error::other("another directory has taken its place meanwhile"));
             }
             handle = Arc::new(opened);
+            // The way back up leads through the parents.
+            if depth < MAX_OPEN / 2 {
+                directory.remember(&handle);
+            }
         }
-        self.remember(&handle);
         Ok(handle)
     }
 
@@ -245,5 +248,71 @@ fn absent_is_fine(result: rustix::io::Result<()>) -> io::Result<()> {
     match result {
         Err(Errno::NOENT) => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restore::tests::temporary_root;
+
+    fn is_open(directory: &Directory) -> bool {
+        lock(&directory.open).is_some()
+    }
+
+    #[test]
+    fn few_handles_are_open_and_any_directory_can_be_reached() {
+        let (_folder, root) = temporary_root();
+        let first = root.create(b"first").and_then(|first| first.create(b"below")).expect("makes");
+        let others: Vec<_> =
+            (0..500).map(|number| root.create(number.to_string().as_bytes()).expect("makes")).collect();
+        assert!(others.iter().filter(|directory| is_open(directory)).count() <= MAX_OPEN);
+        assert!(!is_open(&first));
+        first.create(b"still").expect("reaches it");
+        assert_eq!(first.names().expect("lists"), [Box::from(&b"still"[..])]);
+    }
+
+    #[test]
+    fn a_directory_that_was_swapped_for_a_link_is_not_entered() {
+        let (folder, root) = temporary_root();
+        let outside = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(outside.path().join("below")).expect("makes");
+        let below = root.create(b"a").and_then(|a| a.create(b"below")).expect("makes");
+        lock(&below.open).take();
+        let Place::Below { parent, .. } = &below.place else { panic!("not below") };
+        lock(&parent.open).take();
+        std::fs::rename(folder.path().join("a"), folder.path().join("moved")).expect("moves");
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("a")).expect("links");
+        assert!(below.create(b"x").is_err());
+        std::fs::remove_file(folder.path().join("a")).expect("removes");
+        std::fs::create_dir_all(folder.path().join("a/below")).expect("makes");
+        assert!(below.create(b"x").is_err(), "another directory of that name is not it either");
+        std::fs::remove_dir_all(folder.path().join("a")).expect("removes");
+        std::fs::rename(folder.path().join("moved"), folder.path().join("a")).expect("moves back");
+        below.create(b"x").expect("the very same directory");
+        assert_eq!(std::fs::read_dir(outside.path().join("below")).expect("lists").count(), 0);
+    }
+
+    #[test]
+    fn links_are_not_opened_as_directories() {
+        let (folder, root) = temporary_root();
+        std::os::unix::fs::symlink("/", folder.path().join("a")).expect("links");
+        assert!(root.open(b"a").is_err());
+        assert_eq!(root.look(b"a").expect("looks").map(|there| there.kind), Some(FileType::Symlink));
+        assert_eq!(root.look(b"b").expect("looks"), None);
+    }
+
+    #[test]
+    fn a_chain_of_any_length_can_be_dropped() {
+        let (_folder, mut directory) = temporary_root();
+        for _ in 0..200_000 {
+            directory = Arc::new(Directory {
+                id: directory.id,
+                handles: Arc::clone(&directory.handles),
+                place: Place::Below { parent: directory, name: b"a"[..].into() },
+                open: Mutex::new(None),
+            });
+        }
+        drop(directory);
     }
 }

@@ -4,23 +4,26 @@
 //! order is: owner, attributes, mode, ACLs, time. Only what differs is set, so that nothing is touched in vain.
 //! What this user may not set is counted, and told once for the whole restore.
 
+mod target;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use self::target::{ACCESS_ACL, DEFAULT_ACL};
 use super::destination::{Directory, There};
-use crate::entry::{Entry, EntryKind, FileTime, Xattr};
+use crate::entry::{Entry, EntryKind, Xattr};
 use crate::problem::Problem;
 use crate::tree_path::TreePath;
 
+pub(super) use self::target::{Target, open_named};
+
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+const OWNER_RIGHTS: u32 = 0o700;
 
 /// Who restores, and what that user may therefore give away.
 #[derive(Debug, Clone)]
@@ -39,6 +42,11 @@ impl User {
 
     fn may_set_owner(&self) -> bool {
         self.uid == 0
+    }
+
+    /// Whether a directory of this user keeps even him from changing what is in it.
+    fn lacks_rights(&self, there: &There) -> bool {
+        self.uid != 0 && self.uid == there.uid && there.mode & OWNER_RIGHTS != OWNER_RIGHTS
     }
 
     fn may_set_group(&self, gid: u32) -> bool {
@@ -88,142 +96,29 @@ impl Unsettable {
     }
 }
 
-/// Opens a directory to change what is in it, for which a plain user may have to give himself the right.
+/// Opens a directory to change what is in it.
 pub(super) fn open_to_change(
     parent: &Arc<Directory>,
     name: &[u8],
     there: &There,
     user: &User,
 ) -> io::Result<Arc<Directory>> {
-    const EVERYTHING: u32 = 0o700;
-    if user.uid != 0 && user.uid == there.uid && there.mode & EVERYTHING != EVERYTHING {
+    if user.lacks_rights(there) {
         let named = open_named(&*parent.handle()?, name)?;
         let target = Target::Named(named.as_fd());
         if target.look()?.kind == FileType::Directory {
-            target.set_mode(there.mode | EVERYTHING)?;
+            let_change(target, there, user)?;
         }
     }
     parent.open(name)
 }
 
-/// What metadata are set on.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Target<'a> {
-    /// A file or directory that is open for reading or writing.
-    Open(BorrowedFd<'a>),
-    /// Anything, a link included, opened only to name it.
-    Named(BorrowedFd<'a>),
-}
-
-/// Opens whatever stands under a name, only to name it: no link is followed, no pipe waited for.
-pub(super) fn open_named(directory: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
-}
-
-impl Target<'_> {
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Open(fd) | Self::Named(fd) => fd.as_fd(),
-        }
+/// Gives a plain user the right to change what is in his own directory; its final mode is set later.
+pub(super) fn let_change(target: Target<'_>, there: &There, user: &User) -> io::Result<()> {
+    if user.lacks_rights(there) {
+        target.set_mode(there.mode | OWNER_RIGHTS)?;
     }
-
-    /// A path that leads to exactly this file, for the calls that take no handle of this sort.
-    fn path(&self) -> String {
-        format!("/proc/self/fd/{}", self.fd().as_raw_fd())
-    }
-
-    pub(super) fn look(&self) -> io::Result<There> {
-        Ok(There::of(&rustix::fs::fstat(self.fd())?))
-    }
-
-    fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
-        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-        rustix::fs::chownat(self.fd(), "", uid, gid, AtFlags::EMPTY_PATH)
-    }
-
-    pub(super) fn set_mode(&self, mode: u32) -> rustix::io::Result<()> {
-        let mode = Mode::from_raw_mode(mode);
-        match self {
-            Self::Open(fd) => rustix::fs::fchmod(fd, mode),
-            Self::Named(_) => rustix::fs::chmod(self.path(), mode),
-        }
-    }
-
-    fn set_mtime(&self, mtime: FileTime) -> rustix::io::Result<()> {
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanoseconds) as _ },
-        };
-        match self {
-            Self::Open(fd) => rustix::fs::futimens(fd, &times),
-            Self::Named(_) => rustix::fs::utimensat(CWD, self.path(), &times, AtFlags::empty()),
-        }
-    }
-
-    fn set_xattr(&self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
-        match self {
-            Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
-            Self::Named(_) => rustix::fs::setxattr(self.path(), name, value, XattrFlags::empty()),
-        }
-    }
-
-    fn remove_xattr(&self, name: &[u8]) -> rustix::io::Result<()> {
-        match self {
-            Self::Open(fd) => rustix::fs::fremovexattr(fd, name),
-            Self::Named(_) => rustix::fs::removexattr(self.path(), name),
-        }
-    }
-
-    /// The attributes that a snapshot would hold, sorted; none where the file system has none.
-    fn xattrs(&self) -> rustix::io::Result<Vec<Xattr>> {
-        let list = |buffer: &mut Vec<u8>| match self {
-            Self::Open(fd) => rustix::fs::flistxattr(fd, spare_capacity(buffer)),
-            Self::Named(_) => rustix::fs::listxattr(self.path(), spare_capacity(buffer)),
-        };
-        let names = match with_room(list) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOENT) => return Ok(Vec::new()),
-            names => names?,
-        };
-        let mut xattrs = Vec::new();
-        for name in names.split(|byte| *byte == 0).filter(|name| is_content(name)) {
-            let get = |buffer: &mut Vec<u8>| match self {
-                Self::Open(fd) => rustix::fs::fgetxattr(fd, name, spare_capacity(buffer)),
-                Self::Named(_) => rustix::fs::getxattr(self.path(), name, spare_capacity(buffer)),
-            };
-            match with_room(get) {
-                Ok(value) => xattrs.push(Xattr { name: name.to_vec(), value }),
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        xattrs.sort_unstable();
-        Ok(xattrs)
-    }
-}
-
-/// Calls with a buffer that grows until the answer fits.
-fn with_room(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
-    /// Linux has no attribute and no list of names over 64 KiB.
-    const MOST_BYTES: usize = 64 << 10;
-    let mut bytes = 256;
-    loop {
-        let mut buffer = Vec::with_capacity(bytes);
-        match call(&mut buffer) {
-            Err(Errno::RANGE) if bytes < MOST_BYTES => bytes = MOST_BYTES,
-            Err(error) => return Err(error),
-            Ok(_) => return Ok(buffer),
-        }
-    }
-}
-
-/// Whether an attribute belongs to the content of a snapshot, and is not the system's own.
-fn is_content(name: &[u8]) -> bool {
-    match name {
-        b"" | b"security.selinux" => false,
-        ACCESS_ACL | DEFAULT_ACL => true,
-        other => !other.starts_with(b"system."),
-    }
+    Ok(())
 }
 
 fn is_acl(name: &[u8]) -> bool {
@@ -345,6 +240,7 @@ fn set_xattrs(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::FileTime;
     use crate::restore::tests::{entry, temporary_root};
 
     fn xattr(name: &str, value: &[u8]) -> Xattr {

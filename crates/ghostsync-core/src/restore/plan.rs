@@ -10,30 +10,29 @@
 //! directory that came before it. So nothing is ever written but below a directory that this walk has opened,
 //! through handles, without following a link.
 
-use std::io::Read;
+mod leaf;
+
 use std::iter::Peekable;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 use tokio::sync::mpsc;
 
 use super::Overwrite;
-use super::compare::{Likeness, Step, has_same_content, step};
+use super::compare::{Likeness, Step, step};
 use super::destination::{Directory, There};
 use super::fetch::Task;
 use super::flow::{Flow, Outcome};
-use super::links::{Links, Original, Role};
-use super::metadata::{Target, User, apply, is_right, open_named, open_to_change};
+use super::links::Links;
+use super::metadata::{Target, User, is_right, let_change, open_to_change};
 use super::remove::{Losses, Removal};
 use super::selection::{Selected, Selection};
-use super::special;
 use super::tally::Tally;
-use super::write::{Afterwards, FileJob};
-use crate::entry::{Entry, EntryKind, FileContent, FileTime};
+use super::write::Afterwards;
+use crate::entry::{Entry, EntryKind, FileTime};
 use crate::error::{Error, Result};
 use crate::format::page::{Placed, Placement};
-use crate::id::ContentHash;
 use crate::observer::{Interrupt, Observer, Progress};
 use crate::temporary;
 use crate::tree_path::TreePath;
@@ -264,6 +263,10 @@ impl Planner {
 
     /// Whatever lies below this path is passed over, because this failed.
     fn pass_over(&mut self, action: &'static str, path: TreePath, error: std::io::Error) -> Result<()> {
+        if self.rules.delete && !self.rules.act {
+            // What cannot be counted cannot be held against a cap.
+            return Err(Error::local(action, path, error));
+        }
         self.tally.failed(action, &path, error)?;
         self.skip = Some(path);
         Ok(())
@@ -295,16 +298,12 @@ impl Planner {
         let mut names = Vec::new();
         let mut entry = None;
         if let Some(root) = self.destination.clone() {
-            names = self.list(&root, &TreePath::root())?;
-            let handle = root.handle().map_err(|error| Error::local("open", "the destination", error))?;
-            let target = Target::Open(handle.as_fd());
-            let right = target
-                .look()
-                .and_then(|there| is_right(target, &there, &selected.placed.entry, &self.rules.user))
-                .map_err(|error| Error::local("look at", "the destination", error))?;
+            let right = self.examine_root(&root, &selected.placed.entry);
+            let right = right.map_err(|error| Error::local("look at", "the destination", error))?;
             if !selected.on_the_way && (right || self.rules.overwrite != Overwrite::Never) {
                 entry = Some(Box::new(selected.placed.entry));
             }
+            names = self.list(&root, &TreePath::root())?;
         }
         self.levels.push(Level {
             path: TreePath::root(),
@@ -314,6 +313,16 @@ impl Planner {
             deletes: self.rules.delete && !selected.on_the_way,
         });
         Ok(())
+    }
+
+    fn examine_root(&self, root: &Arc<Directory>, entry: &Entry) -> std::io::Result<bool> {
+        let handle = root.handle()?;
+        let target = Target::Open(handle.as_fd());
+        let there = target.look()?;
+        if self.rules.act && self.rules.overwrite != Overwrite::Never {
+            let_change(target, &there, &self.rules.user)?;
+        }
+        is_right(target, &there, entry, &self.rules.user)
     }
 
     /// The names in a directory; what a cut run left behind is swept at once.
@@ -463,148 +472,6 @@ impl Planner {
         Ok(())
     }
 
-    fn leaf(
-        &mut self,
-        parent: Option<Arc<Directory>>,
-        name: &[u8],
-        placed: Placed,
-        there: Option<There>,
-    ) -> Result<()> {
-        let entry = &placed.entry;
-        let role = self.links.role(entry)?;
-        if let (Role::Member(Original::There { id, .. }), Some(there)) = (&role, &there)
-            && *id == there.id
-        {
-            self.keep(entry.size());
-            return Ok(());
-        }
-        let likeness = match self.likeness(parent.as_ref(), name, entry, there.as_ref()) {
-            Ok(likeness) => likeness,
-            Err(error) => {
-                self.links.pass(entry);
-                return self.tally.failed("read", &entry.path, error);
-            }
-        };
-        let mut step = step(likeness, self.rules.overwrite);
-        let is_shared = there.as_ref().is_some_and(|there| there.links > 1);
-        let would_change = matches!(step, Step::Keep | Step::Correct);
-        match &role {
-            // It is right, but not one file with the others of its group.
-            Role::Member(_) if would_change && self.rules.overwrite != Overwrite::Never => step = Step::Write,
-            // Somebody else's name for the same file must not see its metadata change.
-            Role::Original if step == Step::Correct && is_shared && entry.link.is_none() => step = Step::Write,
-            _ => {}
-        }
-        if step == Step::Write && there.as_ref().is_some_and(|there| there.kind == FileType::Directory) {
-            let is_clear = match &parent {
-                Some(parent) => self.clear_way(parent, name, &entry.path)?,
-                None => true,
-            };
-            if !is_clear {
-                if matches!(role, Role::Original) {
-                    self.links.pass(entry);
-                }
-                return Ok(());
-            }
-        }
-        match (step, role) {
-            (Step::Write, Role::Member(original)) => {
-                self.link(parent, original, entry);
-                Ok(())
-            }
-            (Step::Write, Role::Original) => self.write(parent, name, placed),
-            (Step::Keep | Step::Correct, role) => {
-                let mut kept = Ok(());
-                if step == Step::Keep {
-                    self.keep(entry.size());
-                } else {
-                    kept = self.correct(parent.as_ref(), name, entry);
-                }
-                if let (Role::Original, Some(directory), Some(there)) = (role, parent, there) {
-                    self.links.note(entry, Original::There { directory, name: name.into(), id: there.id });
-                }
-                kept
-            }
-            (Step::Stay, role) => {
-                self.stay(&entry.path);
-                if matches!(role, Role::Original) {
-                    self.links.pass(entry);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn likeness(
-        &mut self,
-        parent: Option<&Arc<Directory>>,
-        name: &[u8],
-        entry: &Entry,
-        there: Option<&There>,
-    ) -> std::io::Result<Likeness> {
-        let (Some(parent), Some(there)) = (parent, there) else { return Ok(Likeness::Absent) };
-        let handle = parent.handle()?;
-        let leads_to = match there.kind {
-            FileType::Symlink => Some(rustix::fs::readlinkat(&*handle, name, Vec::new())?.into_bytes()),
-            _ => None,
-        };
-        if !has_same_content(entry, there, leads_to.as_deref()) {
-            return Ok(Likeness::Different);
-        }
-        if let Some(content) = entry.content()
-            && self.rules.verify
-            && !self.holds(parent, name, content)?
-        {
-            return Ok(Likeness::Different);
-        }
-        let named = open_named(&handle, name)?;
-        let right = is_right(Target::Named(named.as_fd()), there, entry, &self.rules.user)?;
-        Ok(if right { Likeness::Same } else { Likeness::SameContent })
-    }
-
-    /// Reads a file and tells whether it is the content.
-    fn holds(&mut self, parent: &Arc<Directory>, name: &[u8], content: &FileContent) -> std::io::Result<bool> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = match rustix::fs::openat(&*parent.handle()?, name, flags, Mode::empty()) {
-            // A file that its owner made unreadable to himself can still be written anew.
-            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => return Ok(false),
-            opened => opened?,
-        };
-        let mut file = std::fs::File::from(opened);
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let read = file.read(&mut buffer)?;
-            if read == 0 || self.rules.interrupt.is_set() {
-                return Ok(ContentHash::from_hasher(&hasher) == content.hash);
-            }
-            hasher.update(buffer.get(..read).unwrap_or_default());
-        }
-    }
-
-    /// Makes room where a directory stands in the place of something else.
-    fn clear_way(&mut self, parent: &Arc<Directory>, name: &[u8], path: &TreePath) -> Result<bool> {
-        if self.rules.delete {
-            let is_clear = self.removal().remove(parent, name, path.clone())?;
-            if !is_clear {
-                self.tally.incomplete(path, "a directory stands in its place, and something in it may not be removed");
-            }
-            return Ok(is_clear);
-        }
-        let emptied = if self.rules.act {
-            parent.remove(name)
-        } else {
-            parent.open(name).and_then(|directory| match directory.names()?.is_empty() {
-                true => Ok(()),
-                false => Err(rustix::io::Errno::NOTEMPTY.into()),
-            })
-        };
-        match emptied {
-            Ok(()) => Ok(true),
-            Err(error) => self.tally.failed("replace the directory in its place", path, error).map(|()| false),
-        }
-    }
-
     fn keep(&mut self, bytes: u64) {
         self.tally.unchanged += 1;
         self.advanced.0 += 1;
@@ -613,63 +480,6 @@ impl Planner {
 
     fn stay(&mut self, path: &TreePath) {
         self.survey.stays.get_or_insert_with(|| path.clone());
-    }
-
-    fn correct(&mut self, parent: Option<&Arc<Directory>>, name: &[u8], entry: &Entry) -> Result<()> {
-        if let Some(parent) = parent.filter(|_| self.rules.act) {
-            let corrected = parent.handle().and_then(|handle| {
-                let named = open_named(&handle, name)?;
-                apply(Target::Named(named.as_fd()), entry, &self.rules.user, &mut self.tally.unsettable)
-            });
-            if let Err(error) = corrected {
-                return self.tally.failed("set the metadata of", &entry.path, error);
-            }
-        }
-        self.tally.written += 1;
-        self.advanced.0 += 1;
-        self.advanced.1 += entry.size();
-        Ok(())
-    }
-
-    fn link(&mut self, parent: Option<Arc<Directory>>, original: Original, entry: &Entry) {
-        match parent.filter(|_| self.rules.act) {
-            Some(directory) => {
-                let link = Afterwards::Link { original, path: entry.path.clone(), directory };
-                self.tasks.push(Task::Afterwards(link));
-            }
-            None => self.tally.written += 1,
-        }
-    }
-
-    fn write(&mut self, parent: Option<Arc<Directory>>, name: &[u8], placed: Placed) -> Result<()> {
-        let entry = &placed.entry;
-        let Some(directory) = parent.filter(|_| self.rules.act) else {
-            self.tally.written += 1;
-            self.links.note(entry, Original::Planned);
-            return Ok(());
-        };
-        if entry.content().is_some() {
-            let job = Arc::new(FileJob::new(entry.clone(), directory));
-            self.links.note(entry, Original::Job(Arc::clone(&job)));
-            self.tasks.push(Task::File(job, Box::new(placed)));
-            return Ok(());
-        }
-        let made = special::make(&directory, name, entry, &self.rules.user, &mut self.tally.unsettable)
-            .and_then(|()| directory.look(name));
-        match made {
-            Ok(there) => {
-                self.tally.written += 1;
-                self.advanced.0 += 1;
-                if let Some(there) = there {
-                    self.links.note(entry, Original::There { directory, name: name.into(), id: there.id });
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.links.pass(entry);
-                self.tally.failed("create", &entry.path, error)
-            }
-        }
     }
 }
 

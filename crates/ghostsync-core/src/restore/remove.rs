@@ -10,7 +10,7 @@ use super::destination::Directory;
 use super::metadata::{User, open_to_change};
 use super::selection::Selection;
 use super::tally::Tally;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guard::MAX_REFUSAL_PATHS;
 use crate::observer::Interrupt;
 use crate::temporary;
@@ -130,6 +130,8 @@ impl Removal<'_> {
                 names: names.into_iter(),
                 something_stays: false,
             })),
+            // What cannot be counted cannot be held against a cap.
+            Err(error) if !self.act => Err(Error::local("list", path, error)),
             Err(error) => self.tally.failed("list", &path, error).map(|()| Visited::Stays),
         }
     }

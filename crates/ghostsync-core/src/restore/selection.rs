@@ -1,16 +1,14 @@
 //! Which entries of the snapshot a restore is about, in tree order, each after the directories that hold it.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
 use crate::format::page::Placed;
+use crate::source::{Excludes, Matcher};
 use crate::tree::{Pages, TreeReader};
 use crate::tree_path::TreePath;
 
@@ -18,7 +16,7 @@ use crate::tree_path::TreePath;
 #[derive(Debug, Clone)]
 pub(super) struct Selection {
     include: Vec<TreePath>,
-    exclude: Gitignore,
+    exclude: Matcher,
     never: Vec<TreePath>,
 }
 
@@ -28,13 +26,6 @@ pub(super) struct Selected {
     pub(super) placed: Placed,
     /// Not selected itself, but the directory of something that is.
     pub(super) on_the_way: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot understand the exclude pattern {line:?}")]
-struct BadPattern {
-    line: String,
-    source: ignore::Error,
 }
 
 impl Selection {
@@ -48,20 +39,12 @@ impl Selection {
         never: &[PathBuf],
         destination: &Path,
     ) -> Result<Self> {
-        let bad = |line: &str, source| {
-            Error::new(ErrorKind::Invalid, BadPattern { line: line.chars().take(200).collect(), source })
-        };
-        let mut builder = GitignoreBuilder::new("");
-        builder.allow_unclosed_class(false);
-        for line in exclude {
-            builder.add_line(None, line).map_err(|error| bad(line, error))?;
-        }
         include.sort_unstable();
         // In tree order whatever lies below a path follows right after it.
         include.dedup_by(|below, above| below.starts_with(above));
         Ok(Self {
             include,
-            exclude: builder.build().map_err(|error| bad("", error))?,
+            exclude: Matcher::new(&Excludes { patterns: exclude.to_vec(), ..Excludes::default() })?,
             never: never.iter().flat_map(|path| below_destination(path, destination)).collect(),
         })
     }
@@ -73,20 +56,12 @@ impl Selection {
 
     /// Tells whether this very entry is left alone; what lies below it then is too.
     pub(super) fn hides(&self, path: &TreePath, is_directory: bool) -> bool {
-        !path.is_root()
-            && (self.never.iter().any(|never| path.starts_with(never))
-                || self.exclude.matched(Path::new(OsStr::from_bytes(path.as_bytes())), is_directory).is_ignore())
+        self.never.iter().any(|never| path.starts_with(never)) || self.exclude.excludes(path, is_directory)
     }
 }
 
 /// Where an absolute path lies in the destination, both as it is spelled and where links lead.
 fn below_destination(path: &Path, destination: &Path) -> impl Iterator<Item = TreePath> {
-    let real = |path: &Path| match (path.canonicalize(), path.parent(), path.file_name()) {
-        (Ok(real), _, _) => Some(real),
-        // The file itself may not be there yet.
-        (Err(_), Some(parent), Some(name)) => parent.canonicalize().ok().map(|parent| parent.join(name)),
-        _ => None,
-    };
     let spellings = [
         (std::path::absolute(path).ok(), std::path::absolute(destination).ok()),
         (real(path), real(destination)),
@@ -96,6 +71,15 @@ fn below_destination(path: &Path, destination: &Path) -> impl Iterator<Item = Tr
     spellings.into_iter().filter_map(|(path, destination)| {
         let below = path?.strip_prefix(destination?).ok()?.to_owned();
         TreePath::parse(below.into_os_string().into_vec()).ok().filter(|path| !path.is_root())
+    })
+}
+
+/// Where a path leads; what is not there yet lies where its nearest directory leads.
+fn real(path: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    path.ancestors().find_map(|existing| {
+        let rest = path.strip_prefix(existing).ok()?;
+        existing.canonicalize().ok().map(|existing| existing.join(rest))
     })
 }
 
@@ -263,8 +247,10 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&real, &link).expect("links");
         for (never, destination) in [(&link, &real), (&real, &link), (&link, &link)] {
-            let selection = Selection::new(Vec::new(), &[], &[never.join("receipt")], destination).expect("good");
+            let never = [never.join("receipt"), never.join("cache/not/there/yet")];
+            let selection = Selection::new(Vec::new(), &[], &never, destination).expect("good");
             assert!(selection.hides(&path("receipt"), false), "{never:?} {destination:?}");
+            assert!(selection.hides(&path("cache/not/there/yet"), true), "{never:?} {destination:?}");
         }
     }
 }

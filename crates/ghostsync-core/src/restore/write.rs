@@ -8,15 +8,18 @@
 //! directories that are finished get their metadata, in order. Blocks are decoded here, one after the other, so
 //! that memory depends neither on the size of a file nor on how well it compresses.
 
+mod unfinished;
+
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 use tokio::sync::mpsc;
 
+use self::unfinished::Unfinished;
 use super::destination::Directory;
 use super::flow::{Flow, Outcome};
 use super::links::Original;
@@ -28,7 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::ChunkPlacement;
 use crate::id::ChunkId;
 use crate::observer::{Interrupt, Observer, Progress};
-use crate::pack::{Assembly, Block, BlockRef, Damage, Mismatch, Span};
+use crate::pack::{Block, BlockRef, Damage, Mismatch};
 use crate::temporary;
 use crate::tree_path::TreePath;
 
@@ -36,11 +39,6 @@ const THREADS: usize = 3;
 
 /// Decoded blocks are kept up to so many bytes, for the files that share them.
 const RECENT_BLOCK_BYTES: usize = 32 << 20;
-
-/// A file from this size on is flushed before it gets its name, and so is one with holes. A power loss may
-/// otherwise leave the name, the size and the time of a file whose data never reached the disk, and the next run
-/// would take it for unchanged. A smaller file is appended to in one go, and shows such a loss by its size.
-const FLUSH_BYTES: u64 = 8 << 20;
 
 /// A regular file that is to be written.
 #[derive(Debug)]
@@ -56,25 +54,6 @@ enum State {
     Writing(Box<Unfinished>),
     Written,
     Failed,
-}
-
-/// A file under its temporary name; dropped, it is gone.
-#[derive(Debug)]
-struct Unfinished {
-    directory: Arc<Directory>,
-    /// Empty once it has its final one.
-    name: String,
-    handle: OwnedFd,
-    assembly: Option<Assembly>,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.name.is_empty() {
-            // What cannot be removed is swept by the next run.
-            let _ = self.directory.unlink(self.name.as_bytes());
-        }
-    }
 }
 
 /// A part of a file whose blocks are in one window.
@@ -276,22 +255,12 @@ impl Writer {
             }
         }
         if matches!(state, State::NotBegun) {
-            *state = State::Writing(Box::new(Unfinished::create(job).map_err(|error| Stop::Io("create", error))?));
+            *state = State::Writing(Box::new(Unfinished::create(&job.directory, &job.entry)?));
         }
         let State::Writing(file) = state else { return Ok(()) };
-        let file: &mut Unfinished = file;
-        let Some(assembly) = &mut file.assembly else { return Ok(()) };
-        let handle = file.handle.as_fd();
-        let mut sink = |span: Span<'_>| -> std::result::Result<(), Stop> {
-            self.interrupt.check().map_err(Stop::Ended)?;
-            match span {
-                Span::Data(offset, data) => {
-                    write_all_at(handle, data, offset).map_err(|error| Stop::Io("write", error))?;
-                    self.advance(0, data.len() as u64);
-                }
-                Span::Hole(bytes) => self.advance(0, bytes),
-            }
-            Ok(())
+        let step = |bytes| {
+            self.advance(0, bytes);
+            self.interrupt.check().map_err(Stop::Ended)
         };
         let mut current: Option<(BlockRef, Arc<Block>)> = None;
         for (id, placement) in &piece.chunks {
@@ -300,14 +269,13 @@ impl Writer {
                 Some((known, block)) if known == at => block,
                 _ => self.block(at, blocks)?,
             };
-            assembly.push(block.chunk(*id, placement).map_err(Stop::Damage)?, &mut sink)?;
+            file.push(block.chunk(*id, placement).map_err(Stop::Damage)?, &step)?;
             current = Some((at, block));
         }
-        if piece.last {
-            if let Some(assembly) = file.assembly.take() {
-                assembly.finish(&mut sink)?;
-            }
-            file.finish(job, &self.user, tally)?;
+        if piece.last
+            && let State::Writing(file) = std::mem::replace(state, State::Failed)
+        {
+            file.finish(&job.entry, &self.user, &mut tally.unsettable, &step)?;
             *state = State::Written;
             tally.written += 1;
             self.advance(1, 0);
@@ -377,47 +345,6 @@ fn batches(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     batches
 }
 
-impl Unfinished {
-    fn create(job: &FileJob) -> io::Result<Self> {
-        let name = temporary::name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(&*job.directory.handle()?, &name, flags, Mode::RUSR | Mode::WUSR)?;
-        let assembly = job.entry.content().map(Assembly::new);
-        Ok(Self { directory: Arc::clone(&job.directory), name, handle, assembly })
-    }
-
-    /// Gives a whole, verified file its metadata and its name.
-    fn finish(&mut self, job: &FileJob, user: &User, tally: &mut Tally) -> std::result::Result<(), Stop> {
-        let content = job.entry.content().ok_or_else(|| Stop::Ended(Error::internal("not a regular file")))?;
-        if !content.holes.is_empty() {
-            rustix::fs::ftruncate(&self.handle, content.size).map_err(|error| Stop::Io("write", error.into()))?;
-        }
-        if !content.holes.is_empty() || content.size >= FLUSH_BYTES {
-            rustix::fs::fdatasync(&self.handle).map_err(|error| Stop::Io("write", error.into()))?;
-        }
-        apply(Target::Open(self.handle.as_fd()), &job.entry, user, &mut tally.unsettable)
-            .map_err(|error| Stop::Io("set the metadata of", error))?;
-        job.directory.rename(self.name.as_bytes(), job.name()).map_err(|error| Stop::Io("rename into place", error))?;
-        self.name.clear();
-        Ok(())
-    }
-}
-
-fn write_all_at(file: impl AsFd, mut data: &[u8], mut offset: u64) -> io::Result<()> {
-    while !data.is_empty() {
-        match rustix::io::pwrite(&file, data, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                data = data.get(written..).unwrap_or_default();
-                offset += written as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 /// Gives a file a further name, in the place of whatever stands there.
 fn link(from: &Arc<Directory>, from_name: &[u8], to: &Arc<Directory>, to_name: &[u8]) -> io::Result<()> {
     let temporary = temporary::name();
@@ -427,4 +354,179 @@ fn link(from: &Arc<Directory>, from_name: &[u8], to: &Arc<Directory>, to_name: &
     // A rename onto the same file does nothing at all, and leaves both names.
     to.unlink(temporary.as_bytes())?;
     renamed
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::entry::{ChunkList, EntryKind, Hole};
+    use crate::format::frame;
+    use crate::id::{PackName, SessionId};
+    use crate::observer::NoObserver;
+    use crate::restore::tests::{file, temporary_root};
+
+    fn writer(keep_going: bool) -> Writer {
+        Writer::new(User::current(), keep_going, Interrupt::default(), Arc::new(NoObserver))
+    }
+
+    /// Puts chunks into one block of a window.
+    fn put(blocks: &mut Blocks, number: u32, chunks: &[&[u8]]) -> Vec<(ChunkId, ChunkPlacement)> {
+        let stored = frame::compress("block", &chunks.concat()).expect("compresses");
+        let pack = PackName { begin: 0, session: SessionId::from_bytes([0; 16]), number };
+        let frame_bytes = u32::try_from(stored.len()).expect("small");
+        blocks.insert(BlockRef { pack, offset: 0, bytes: frame_bytes }, Ok(stored.into()));
+        let mut offset = 0;
+        let place = |chunk: &&[u8]| {
+            let bytes = u32::try_from(chunk.len()).expect("small");
+            let placement = ChunkPlacement { pack, frame_offset: 0, frame_bytes, offset, bytes };
+            offset += bytes;
+            (ChunkId::of(chunk), placement)
+        };
+        chunks.iter().map(place).collect()
+    }
+
+    fn piece(job: &Arc<FileJob>, chunks: &[(ChunkId, ChunkPlacement)], last: bool) -> Piece {
+        Piece { job: Arc::clone(job), chunks: chunks.to_vec(), last, damage: None }
+    }
+
+    fn job(root: &Arc<Directory>, entry: Entry) -> Arc<FileJob> {
+        Arc::new(FileJob::new(entry, Arc::clone(root)))
+    }
+
+    #[track_caller]
+    fn assert_names(folder: &tempfile::TempDir, expected: &[&str]) {
+        let names = std::fs::read_dir(folder.path()).expect("a folder");
+        let mut names: Vec<_> = names.map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort();
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn files_of_one_block_and_files_over_two_windows_are_written() {
+        let (folder, root) = temporary_root();
+        let writer = writer(false);
+        let mut blocks = Blocks::new();
+        let small = put(&mut blocks, 0, &[b"one", b"two"]);
+        let mut first_window = Window { blocks, ..Window::default() };
+        for (name, chunk) in [("1", &small[..1]), ("2", &small[1..]), ("0", &[])] {
+            let content: &[u8] = if name == "1" {
+                b"one"
+            } else if name == "2" {
+                b"two"
+            } else {
+                b""
+            };
+            first_window.pieces.push(piece(&job(&root, file(name, content)), chunk, true));
+        }
+        let (head, tail) = (vec![7; 100_000], vec![9; 50_000]);
+        let large = job(&root, file("large", &[&head[..], &tail].concat()));
+        let chunks = put(&mut first_window.blocks, 1, &[&head]);
+        first_window.pieces.push(piece(&large, &chunks, false));
+        let tally = writer.write_window(first_window).expect("writes");
+        assert_eq!((tally.written, large.is_written()), (3, false));
+        assert_eq!(std::fs::read(folder.path().join("2")).expect("is there"), b"two");
+        assert!(!folder.path().join("large").exists());
+
+        let mut second_window = Window::default();
+        let chunks = put(&mut second_window.blocks, 2, &[&tail]);
+        second_window.pieces.push(piece(&large, &chunks, true));
+        let further = TreePath::parse("further").expect("a path");
+        let link = Afterwards::Link { original: Original::Job(Arc::clone(&large)), path: further, directory: root };
+        second_window.afterwards.push(link);
+        assert_eq!(writer.write_window(second_window).expect("writes").written, 2);
+        assert_names(&folder, &["0", "1", "2", "further", "large"]);
+        let there = std::fs::metadata(folder.path().join("further")).expect("is there");
+        assert_eq!((there.len(), there.nlink(), there.mtime()), (150_000, 2, 1_600_000_000));
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let (folder, root) = temporary_root();
+        let mut content = vec![0; 5 << 20];
+        content[1 << 20..(1 << 20) + 4].copy_from_slice(b"data");
+        let mut entry = file("sparse", &content);
+        if let EntryKind::File(file) = &mut entry.kind {
+            let after = (1 << 20) + 4;
+            let rest = Hole { offset: after, length: file.size - after };
+            file.holes = vec![Hole { offset: 0, length: 1 << 20 }, rest];
+            file.chunks = ChunkList::Inline(vec![ChunkId::of(b"data")]);
+        }
+        let mut window = Window::default();
+        let chunks = put(&mut window.blocks, 0, &[b"data"]);
+        window.pieces.push(piece(&job(&root, entry), &chunks, true));
+        assert_eq!(writer(false).write_window(window).expect("writes").written, 1);
+        assert_eq!(std::fs::read(folder.path().join("sparse")).expect("is there"), content);
+        assert!(std::fs::metadata(folder.path().join("sparse")).expect("is there").blocks() < 1000);
+    }
+
+    #[test]
+    fn no_wrong_byte_gets_a_final_name() {
+        type Spoil = fn(&mut Window);
+        let spoils: [(&str, Spoil); 4] = [
+            ("another chunk", |window| window.pieces[0].chunks[0].0 = ChunkId::of(b"else")),
+            ("a chunk too few", |window| window.pieces[0].chunks.clear()),
+            ("a damaged block", |window| {
+                window.blocks.values_mut().for_each(|block| *block = Ok(Bytes::from_static(b"no frame")));
+            }),
+            ("a lost list", |window| {
+                let damage = Damage { object: "list".into(), reason: "lost".into(), missing: false };
+                window.pieces[0].damage = Some(damage);
+            }),
+        ];
+        for keep_going in [false, true] {
+            for (what, spoil) in &spoils {
+                let (folder, root) = temporary_root();
+                std::fs::write(folder.path().join("a"), b"old").expect("writes");
+                let mut window = Window::default();
+                let chunks = put(&mut window.blocks, 0, &[b"new"]);
+                let bad = job(&root, file("a", b"new"));
+                window.pieces.push(piece(&bad, &chunks, true));
+                spoil(&mut window);
+                let sound = put(&mut window.blocks, 1, &[b"sound"]);
+                window.pieces.push(piece(&job(&root, file("b", b"sound")), &sound, true));
+                let path = TreePath::parse("c").expect("a path");
+                let link = Afterwards::Link { original: Original::Job(bad), path, directory: Arc::clone(&root) };
+                window.afterwards.push(link);
+                let result = writer(keep_going).write_window(window);
+                assert_eq!(std::fs::read(folder.path().join("a")).expect("is there"), b"old", "{what}");
+                if keep_going {
+                    let tally = result.expect("goes on");
+                    assert!(tally.damaged);
+                    assert_eq!((tally.written, tally.problems.len()), (1, 2), "{what}: {:?}", tally.problems);
+                    assert_names(&folder, &["a", "b"]);
+                } else {
+                    let error = result.expect_err(what);
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}");
+                    assert!(error.to_string().starts_with("a cannot be restored: "), "{error}");
+                    assert!(!folder.path().join("c").exists());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn content_that_does_not_match_its_entry_is_damage() {
+        let (folder, root) = temporary_root();
+        let mut window = Window::default();
+        let chunks = put(&mut window.blocks, 0, &[b"abd"]);
+        window.pieces.push(piece(&job(&root, file("a", b"abc")), &chunks, true));
+        let error = writer(false).write_window(window).expect_err("every chunk is right, and the whole is not");
+        assert!(error.to_string().contains("does not match its hash"), "{error}");
+        assert_names(&folder, &[]);
+    }
+
+    #[test]
+    fn an_unfinished_file_that_is_given_up_is_gone() {
+        let (folder, root) = temporary_root();
+        let mut window = Window::default();
+        let chunks = put(&mut window.blocks, 0, &[b"half"]);
+        let job = job(&root, file("a", b"half of it"));
+        window.pieces.push(piece(&job, &chunks, false));
+        assert_eq!(writer(false).write_window(window).expect("writes").written, 0);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        drop(job);
+        assert_names(&folder, &[]);
+    }
 }

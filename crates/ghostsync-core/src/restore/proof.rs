@@ -1,19 +1,22 @@
-//! The genesis receipt: proof that a branch was looked at, in the right repository, and has no snapshot yet.
+//! The receipts that a restore writes.
 //!
-//! It lets the first backup of a directory require a receipt like every other. It holds for one repository, and
-//! only while the branch has no head; so the wish for it does no harm where it stays in a configuration.
+//! A genesis receipt is the proof that a branch was looked at, in the right repository, and has no snapshot yet. It
+//! lets the first backup of a directory require a receipt like every other. It holds for one repository, and only
+//! while the branch has no head; so the wish for it does no harm where it stays in a configuration.
 
 use std::path::Path;
 
+use super::destination::Directory;
 use super::{RestoreOptions, place};
 use crate::error::Result;
+use crate::format::commit::Snapshot;
 use crate::guard::{Guard, Refusal};
 use crate::id::RepositoryId;
 use crate::receipt::Receipt;
 use crate::repository::State;
 
 /// Tells whether a genesis receipt is asked for and the branch is as empty as that takes.
-pub(super) fn is_due(options: &RestoreOptions, state: &State) -> bool {
+pub(super) fn genesis_is_due(options: &RestoreOptions, state: &State) -> bool {
     options.genesis.is_some() && state.commit.head(&options.branch).is_none()
 }
 
@@ -22,7 +25,7 @@ pub(super) fn is_due(options: &RestoreOptions, state: &State) -> bool {
 /// # Errors
 /// `Refused` if another repository is meant, or if the receipt that is there names a snapshot: the branch has
 /// lost what this directory came from.
-pub(super) fn write_receipt(
+pub(super) fn write_genesis(
     repository: RepositoryId,
     state: &State,
     destination: &Path,
@@ -48,17 +51,27 @@ pub(super) fn write_receipt(
         Some(directory) => directory,
         None => place::create(destination)?,
     };
-    let receipt = Receipt {
+    receipt(repository, state, None, &directory, options).write(path)
+}
+
+/// The receipt that stands for a whole snapshot, or, without one, for a branch that has none yet.
+pub(super) fn receipt(
+    repository: RepositoryId,
+    state: &State,
+    snapshot: Option<&Snapshot>,
+    directory: &Directory,
+    options: &RestoreOptions,
+) -> Receipt {
+    Receipt {
         repository,
         branch: options.branch.clone(),
         epoch: state.commit.branches.get(&options.branch).map_or(0, |branch| branch.epoch),
-        snapshot: None,
-        tree: None,
-        entries: 0,
-        bytes: 0,
+        snapshot: snapshot.map(|snapshot| snapshot.id),
+        tree: snapshot.map(|snapshot| snapshot.tree.page),
+        entries: snapshot.map_or(0, |snapshot| snapshot.entries),
+        bytes: snapshot.map_or(0, |snapshot| snapshot.bytes),
         directory: directory.id(),
         finished: options.clock.now(),
         pending: None,
-    };
-    receipt.write(path)
+    }
 }

@@ -1,0 +1,136 @@
+//! A file, directory or link whose metadata are looked at and set, each by a handle and never by a path.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::entry::{FileTime, Xattr};
+use crate::restore::destination::There;
+
+/// The ACL of a file or directory itself, in the system's own form.
+pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+/// The ACL that new entries of a directory get.
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+/// What metadata are set on.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::restore) enum Target<'a> {
+    /// A file or directory that is open for reading or writing.
+    Open(BorrowedFd<'a>),
+    /// Anything, a link included, opened only to name it.
+    Named(BorrowedFd<'a>),
+}
+
+/// Opens whatever stands under a name, only to name it: no link is followed, no pipe waited for.
+pub(in crate::restore) fn open_named(directory: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
+}
+
+impl Target<'_> {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Open(fd) | Self::Named(fd) => fd.as_fd(),
+        }
+    }
+
+    /// A path that leads to exactly this file, for the calls that take no handle of this sort.
+    fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.fd().as_raw_fd())
+    }
+
+    pub(in crate::restore) fn look(&self) -> io::Result<There> {
+        Ok(There::of(&rustix::fs::fstat(self.fd())?))
+    }
+
+    pub(super) fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        rustix::fs::chownat(self.fd(), "", uid, gid, AtFlags::EMPTY_PATH)
+    }
+
+    pub(super) fn set_mode(&self, mode: u32) -> rustix::io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        match self {
+            Self::Open(fd) => rustix::fs::fchmod(fd, mode),
+            Self::Named(_) => rustix::fs::chmod(self.path(), mode),
+        }
+    }
+
+    pub(super) fn set_mtime(&self, mtime: FileTime) -> rustix::io::Result<()> {
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanoseconds) as _ },
+        };
+        match self {
+            Self::Open(fd) => rustix::fs::futimens(fd, &times),
+            Self::Named(_) => rustix::fs::utimensat(CWD, self.path(), &times, AtFlags::empty()),
+        }
+    }
+
+    pub(super) fn set_xattr(&self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
+            Self::Named(_) => rustix::fs::setxattr(self.path(), name, value, XattrFlags::empty()),
+        }
+    }
+
+    pub(super) fn remove_xattr(&self, name: &[u8]) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(fd) => rustix::fs::fremovexattr(fd, name),
+            Self::Named(_) => rustix::fs::removexattr(self.path(), name),
+        }
+    }
+
+    /// The attributes that a snapshot would hold, sorted; none where the file system has none.
+    pub(super) fn xattrs(&self) -> rustix::io::Result<Vec<Xattr>> {
+        let list = |buffer: &mut Vec<u8>| match self {
+            Self::Open(fd) => rustix::fs::flistxattr(fd, spare_capacity(buffer)),
+            Self::Named(_) => rustix::fs::listxattr(self.path(), spare_capacity(buffer)),
+        };
+        let names = match with_room(list) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOENT) => return Ok(Vec::new()),
+            names => names?,
+        };
+        let mut xattrs = Vec::new();
+        for name in names.split(|byte| *byte == 0).filter(|name| is_content(name)) {
+            let get = |buffer: &mut Vec<u8>| match self {
+                Self::Open(fd) => rustix::fs::fgetxattr(fd, name, spare_capacity(buffer)),
+                Self::Named(_) => rustix::fs::getxattr(self.path(), name, spare_capacity(buffer)),
+            };
+            match with_room(get) {
+                Ok(value) => xattrs.push(Xattr { name: name.to_vec(), value }),
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        xattrs.sort_unstable();
+        Ok(xattrs)
+    }
+}
+
+/// Calls with a buffer that grows until the answer fits.
+fn with_room(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    /// Linux has no attribute and no list of names over 64 KiB.
+    const MOST_BYTES: usize = 64 << 10;
+    let mut bytes = 256;
+    loop {
+        let mut buffer = Vec::with_capacity(bytes);
+        match call(&mut buffer) {
+            Err(Errno::RANGE) if bytes < MOST_BYTES => bytes = MOST_BYTES,
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(buffer),
+        }
+    }
+}
+
+/// Whether an attribute belongs to the content of a snapshot, and is not the system's own.
+fn is_content(name: &[u8]) -> bool {
+    match name {
+        b"" | b"security.selinux" => false,
+        ACCESS_ACL | DEFAULT_ACL => true,
+        other => !other.starts_with(b"system."),
+    }
+}
