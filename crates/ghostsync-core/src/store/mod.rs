@@ -64,6 +64,8 @@ pub struct Store {
     commits: Arc<dyn ObjectStore>,
     counts: Arc<Counts>,
     location: String,
+    /// Tells this place from every other; `None` where nothing outlives the process.
+    identity: Option<String>,
     folder: Option<PathBuf>,
 }
 
@@ -89,7 +91,9 @@ impl Store {
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<String>) -> Self {
         let counts = Arc::new(Counts::default());
         let objects: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(objects, Arc::clone(&counts)));
-        Self { commits: Arc::clone(&objects), objects, counts, location: location.into(), folder: None }
+        let location = location.into();
+        let identity = Some(location.clone());
+        Self { commits: Arc::clone(&objects), objects, counts, location, identity, folder: None }
     }
 
     /// Creates commits through this handle, whose own retries should be off: a retry inside a client can turn
@@ -98,6 +102,17 @@ impl Store {
     pub fn with_commit_handle(mut self, commits: Arc<dyn ObjectStore>) -> Self {
         self.commits = Arc::new(CountingStore::new(commits, Arc::clone(&self.counts)));
         self
+    }
+
+    /// Names the place for caches: a bucket of one name may lie behind several endpoints.
+    fn known_as(mut self, identity: Option<String>) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Tells this place from every other, for caches; `None` where nothing outlives the process.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
     }
 
     fn in_folder(mut self, folder: PathBuf) -> Self {
