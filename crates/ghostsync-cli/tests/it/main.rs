@@ -1,6 +1,7 @@
 //! Runs the real command on a local store.
 
 mod backup;
+mod bad_input;
 mod configuration;
 mod exit_codes;
 mod interrupt;
