@@ -5,6 +5,7 @@ mod bad_input;
 mod configuration;
 mod exit_codes;
 mod interrupt;
+mod kills;
 mod look;
 mod marks;
 mod printing;

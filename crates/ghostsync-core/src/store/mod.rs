@@ -14,6 +14,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
@@ -57,6 +58,9 @@ impl RequestCounts {
     }
 }
 
+/// How long a lost answer is asked after, unless somebody says otherwise.
+const SETTLE_TIME: Duration = Duration::from_secs(60);
+
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -67,6 +71,7 @@ pub struct Store {
     /// Tells this place from every other; `None` where nothing outlives the process.
     identity: Option<String>,
     folder: Option<PathBuf>,
+    settle_time: Duration,
 }
 
 impl fmt::Debug for Store {
@@ -93,7 +98,26 @@ impl Store {
         let objects: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(objects, Arc::clone(&counts)));
         let location = location.into();
         let identity = Some(location.clone());
-        Self { commits: Arc::clone(&objects), objects, counts, location, identity, folder: None }
+        Self {
+            commits: Arc::clone(&objects),
+            objects,
+            counts,
+            location,
+            identity,
+            folder: None,
+            settle_time: SETTLE_TIME,
+        }
+    }
+
+    /// How long the lost answer to a commit is asked after, before its outcome is reported as unknown; default 60 s.
+    #[must_use]
+    pub fn with_settle_time(mut self, settle_time: Duration) -> Self {
+        self.settle_time = settle_time;
+        self
+    }
+
+    pub(crate) fn settle_time(&self) -> Duration {
+        self.settle_time
     }
 
     /// Creates commits through this handle, whose own retries should be off: a retry inside a client can turn

@@ -175,7 +175,10 @@ fn remote(clients: Clients, prefix: &Key, settings: &StoreSettings, location: St
     let Clients { reads, writes, commits } = clients;
     let objects = limited(Arc::new(SplitStore { reads, writes }), settings);
     let identity = identity(&location, settings);
-    Store::new(below(prefix, objects), location).with_commit_handle(below(prefix, commits)).known_as(Some(identity))
+    Store::new(below(prefix, objects), location)
+        .with_commit_handle(below(prefix, commits))
+        .known_as(Some(identity))
+        .with_settle_time(settings.retry_time)
 }
 
 /// The location together with the variables that say where it is: endpoints and account names, nothing secret.

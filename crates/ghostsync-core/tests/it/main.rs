@@ -5,14 +5,19 @@
 
 mod backing_up;
 mod cutting;
+mod damage;
 mod decoders;
+mod faults;
 mod floors;
 mod gcs_stub;
 mod golden;
+mod guards;
+mod horrors;
 mod hostile_snapshots;
 mod limits;
 mod real_stores;
 mod recover_by_hand;
+mod requests;
 mod restoring;
 mod small_writer;
 mod store_probe;
