@@ -6,8 +6,8 @@ export PATH := `scripts/tools.sh path` + ":" + env("PATH")
 
 # The tests that start a real store, as a filter of the integration tests of the core.
 real_stores := "real_stores"
-# The tests that kill the command at random moments, as a filter of its integration tests; empty: there are none yet.
-kills := ""
+# The tests that kill the command at random moments, as a filter of its integration tests.
+kills := "kills"
 
 _list:
     @just --list --unsorted
@@ -93,6 +93,10 @@ kills N="20":
     set -euo pipefail
     [ -n "{{ kills }}" ] || { echo "there are no kill tests yet"; exit 0; }
     GHOSTSYNC_KILLS={{ N }} just _only ghostsync-cli "{{ kills }}"
+
+# The large cases that the tests leave out: minutes, and gigabytes of disk
+scale:
+    cargo test --release --package ghostsync-core --all-features --test it -- scale_ --ignored --nocapture
 
 # Compare the core's public API with docs/public-api.txt; `just public-api write` accepts the new one
 public-api MODE="check":

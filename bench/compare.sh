@@ -44,7 +44,7 @@ P
 }
 
 change() { # one file
-  local first; first=$(find "$1" -type f | sort | head -1)
+  local first; first=$(find "$1" -type f | sort | sed -n 1p)
   printf 'changed' >>"$first"
 }
 

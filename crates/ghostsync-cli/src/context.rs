@@ -113,6 +113,10 @@ impl Context {
 
     fn opened(&mut self, repository: &Repository) {
         self.opened = true;
+        if let Some(folder) = self.settings.cache_dir.value.as_ref().filter(|_| !repository.has_cache()) {
+            let folder = folder.display();
+            self.output.note(&format!("the cache folder {folder} cannot be written: going on without, only slower"));
+        }
         let text = format!("repository {} at {}", repository.id(), location(repository));
         self.output.note_at(Verbosity::Verbose, &text);
     }

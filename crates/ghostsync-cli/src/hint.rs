@@ -90,6 +90,10 @@ pub(crate) fn interrupted(action: &Action, words: &[OsString]) -> Vec<String> {
 pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
     let hint = match error.kind() {
         ErrorKind::Unavailable => "nothing half done is left behind; run it again, --retry-time says how long to try",
+        ErrorKind::Denied if error.to_string().contains("RequestTimeTooSkewed") => "set this machine's clock",
+        ErrorKind::Denied if error.to_string().contains("bucket does not exist") => {
+            "check the bucket's name and the endpoint; ghostsync does not create buckets"
+        }
         ErrorKind::Denied => {
             "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*) and their permissions"
         }

@@ -1,4 +1,4 @@
-//! Comparison and policy in, [`Approved`] or [`Refusal`] out: the only door to a commit that moves a branch by a backup.
+//! Comparison and policy in, `Approved` or [`Refusal`] out: the only door to a commit that moves a branch by a backup.
 
 use std::fmt;
 use std::str::FromStr;

@@ -104,6 +104,10 @@ impl Repository {
                 None => return Err(error),
             }
         }
+        if let Some(folder) = cache_folder(&store, &options) {
+            // What is cached for this place is about a repository that is gone.
+            drop(std::fs::remove_dir_all(folder));
+        }
         Self::with_config(store, &bytes, &options)
     }
 
@@ -136,12 +140,8 @@ impl Repository {
 
     fn with_config(store: Store, bytes: &[u8], options: &OpenOptions) -> Result<Self> {
         let config = Config::decode(bytes)?;
-        let cache = cache_folder(&store, options);
-        if let Some(folder) = &cache {
-            std::fs::create_dir_all(folder)
-                .and_then(|()| std::fs::write(folder.join("config.json"), bytes))
-                .map_err(|source| Error::local("write the cache", folder.display(), source))?;
-        }
+        // A cache that cannot be written is none: everything works without, only slower.
+        let cache = cache_folder(&store, options).filter(|folder| keep_config(folder, bytes).is_ok());
         let pages = Arc::new(Pages::new(store.clone(), cache.as_ref().map(|folder| folder.join("meta"))));
         Ok(Self { store, config, config_hash: CommitHash::of(bytes), pages, cache })
     }
@@ -167,6 +167,12 @@ impl Repository {
     /// Reads pages of this repository's trees.
     pub(crate) fn pages(&self) -> &Arc<Pages> {
         &self.pages
+    }
+
+    /// Whether a cache folder is in use; `false` although one was given means that it cannot be written.
+    #[must_use]
+    pub fn has_cache(&self) -> bool {
+        self.cache.is_some()
     }
 
     /// This repository's own folder of the cache.
@@ -249,8 +255,21 @@ impl Repository {
 /// The cache is kept by location, so that a repository can be opened without asking for its id.
 fn cache_folder(store: &Store, options: &OpenOptions) -> Option<PathBuf> {
     let folder = options.cache_dir.as_ref()?;
-    let name = blake3::hash(store.location().as_bytes()).to_hex();
+    let name = blake3::hash(store.identity()?.as_bytes()).to_hex();
     Some(folder.join(&name.as_str()[..32]))
+}
+
+fn keep_config(folder: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let file = folder.join("config.json");
+    if std::fs::read(&file).is_ok_and(|kept| kept == bytes) {
+        // What is kept need not be written again, but the folder must still take other things.
+        return tempfile::tempfile_in(folder).map(drop);
+    }
+    let temporary = tempfile::NamedTempFile::new_in(folder)?;
+    std::fs::write(temporary.path(), bytes)?;
+    temporary.persist(file)?;
+    Ok(())
 }
 
 /// The entries of a snapshot, a page at a time.

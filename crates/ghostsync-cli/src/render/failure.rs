@@ -26,6 +26,10 @@ pub(crate) fn outcome(kind: ErrorKind) -> &'static str {
 /// The whole message: what failed, and every cause below it.
 pub(crate) fn with_causes(error: &Error) -> String {
     let mut message = error.to_string();
+    if error.kind() == ErrorKind::Denied {
+        // The store said why, and that is in the message; below it are only the raw answer and its request.
+        return message;
+    }
     let mut next = error.source();
     while let Some(cause) = next {
         let cause_text = cause.to_string();

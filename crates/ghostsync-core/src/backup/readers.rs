@@ -4,6 +4,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
+use jiff::Timestamp;
+
 use super::Context;
 use crate::error::{Error, Result};
 use crate::source::{Found, ReadEvent, ReadOutcome, read_file};
@@ -17,8 +19,8 @@ const CHUNKS_AHEAD: usize = 4;
 pub(super) enum News {
     /// A piece of the file, or that it begins anew.
     Event(ReadEvent),
-    /// The end.
-    Done(Result<ReadOutcome>),
+    /// The end, and when the reading began.
+    Done(Result<ReadOutcome>, Timestamp),
 }
 
 struct Job {
@@ -61,8 +63,9 @@ fn work(queue: &Mutex<Receiver<Job>>, context: &Context) {
             news.send(News::Event(event)).map_err(|_| Error::internal("nobody takes what is read"))
         };
         let options = &context.options;
+        let began = options.clock.now();
         let outcome =
             read_file(&context.root, &found, &context.repository.config().chunker, &options.interrupt, &mut sink);
-        drop(news.send(News::Done(outcome)));
+        drop(news.send(News::Done(outcome, began)));
     }
 }

@@ -257,7 +257,7 @@ impl Assembly<'_> {
 
     fn take_file(&mut self, mut seen: SeenEntry, old: Option<Placed>, news: &Receiver<News>) -> Result<()> {
         let mut locations = Vec::new();
-        let outcome = loop {
+        let (outcome, read_at) = loop {
             match news.recv().map_err(|_| Error::internal("a reading thread ended"))? {
                 News::Event(ReadEvent::Begin) => locations.clear(),
                 News::Event(ReadEvent::Chunk { id, bytes }) => {
@@ -272,13 +272,13 @@ impl Assembly<'_> {
                         }
                     });
                 }
-                News::Done(outcome) => break outcome?,
+                News::Done(outcome, read_at) => break (outcome?, read_at),
             }
         };
         self.context.observer.progress(Progress::Advanced { files: 1, bytes: 0 });
         let lost = match outcome {
             ReadOutcome::Read { found, content, unstable } => {
-                if found.ctime != seen.found.ctime {
+                if (found.ctime, found.inode) != (seen.found.ctime, seen.found.inode) {
                     match file_xattrs(&self.context.root, &found.path) {
                         Ok(xattrs) => seen.xattrs = Some(xattrs),
                         Err(error) => self.tally.unreadable(
@@ -287,7 +287,7 @@ impl Assembly<'_> {
                         ),
                     }
                 }
-                seen.racy = racy(&found, self.context.options.clock.now());
+                seen.racy = racy(&found, read_at);
                 seen.found = found;
                 if seen.link.is_some() {
                     self.groups.read.insert(seen.found.path.clone());

@@ -19,9 +19,6 @@ use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, Writer, decode_l
 use crate::id::{CommitHash, SessionId};
 use crate::store::{CreateAnswer, Store, keys};
 
-/// How long a lost answer is asked after.
-const SETTLE_TIME: Duration = Duration::from_secs(60);
-
 /// How often a small change is made again on a newer state.
 const MAX_REBASES: u32 = 20;
 
@@ -105,7 +102,7 @@ pub(crate) async fn attempt(
 /// Creates the slot; tells whether it holds our bytes or another's.
 async fn create(store: &Store, session: &Session, seq: u64, bytes: &Bytes) -> Result<bool> {
     let key = keys::commit(seq);
-    let deadline = tokio::time::Instant::now() + SETTLE_TIME;
+    let deadline = tokio::time::Instant::now() + store.settle_time();
     let mut pause = Duration::from_millis(50);
     let (mut answers, mut only_denied) = (0, true);
     loop {

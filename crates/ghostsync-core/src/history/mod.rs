@@ -9,4 +9,4 @@ pub(crate) use branch::{may_follow, promoted, with_hold, with_snapshot, with_tag
 pub(crate) use cache::HeadCache;
 pub(crate) use commit::{Attempt, Session, attempt, change};
 pub use head::State;
-pub(crate) use head::find_head;
+pub(crate) use head::{check_chain, find_head};

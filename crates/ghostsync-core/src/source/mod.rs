@@ -1,7 +1,7 @@
 //! A directory as a stream of entries in tree order, and its files as chunks; links are never followed.
 //!
-//! In: a directory handle and what is left out. Out: [`Walk`], which lists and never reads content, and
-//! [`read_file`], which reads the content of one file that the walk has found.
+//! In: a directory handle and what is left out. Out: `Walk`, which lists and never reads content, and
+//! `read_file`, which reads the content of one file that the walk has found.
 //!
 //! Everything is reached through directory handles from the root that was opened once, so that a link swapped in
 //! on the way leads nowhere. Nothing here decides what a finding means: an entry that cannot be read is reported,

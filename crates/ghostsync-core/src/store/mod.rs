@@ -14,6 +14,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
@@ -57,6 +58,9 @@ impl RequestCounts {
     }
 }
 
+/// How long a lost answer is asked after, unless somebody says otherwise.
+const SETTLE_TIME: Duration = Duration::from_secs(60);
+
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -64,7 +68,10 @@ pub struct Store {
     commits: Arc<dyn ObjectStore>,
     counts: Arc<Counts>,
     location: String,
+    /// Tells this place from every other; `None` where nothing outlives the process.
+    identity: Option<String>,
     folder: Option<PathBuf>,
+    settle_time: Duration,
 }
 
 impl fmt::Debug for Store {
@@ -89,7 +96,28 @@ impl Store {
     pub fn new(objects: Arc<dyn ObjectStore>, location: impl Into<String>) -> Self {
         let counts = Arc::new(Counts::default());
         let objects: Arc<dyn ObjectStore> = Arc::new(CountingStore::new(objects, Arc::clone(&counts)));
-        Self { commits: Arc::clone(&objects), objects, counts, location: location.into(), folder: None }
+        let location = location.into();
+        let identity = Some(location.clone());
+        Self {
+            commits: Arc::clone(&objects),
+            objects,
+            counts,
+            location,
+            identity,
+            folder: None,
+            settle_time: SETTLE_TIME,
+        }
+    }
+
+    /// How long the lost answer to a commit is asked after, before its outcome is reported as unknown; default 60 s.
+    #[must_use]
+    pub fn with_settle_time(mut self, settle_time: Duration) -> Self {
+        self.settle_time = settle_time;
+        self
+    }
+
+    pub(crate) fn settle_time(&self) -> Duration {
+        self.settle_time
     }
 
     /// Creates commits through this handle, whose own retries should be off: a retry inside a client can turn
@@ -98,6 +126,17 @@ impl Store {
     pub fn with_commit_handle(mut self, commits: Arc<dyn ObjectStore>) -> Self {
         self.commits = Arc::new(CountingStore::new(commits, Arc::clone(&self.counts)));
         self
+    }
+
+    /// Names the place for caches: a bucket of one name may lie behind several endpoints.
+    fn known_as(mut self, identity: Option<String>) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Tells this place from every other, for caches; `None` where nothing outlives the process.
+    pub(crate) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
     }
 
     fn in_folder(mut self, folder: PathBuf) -> Self {

@@ -104,7 +104,7 @@ pub fn open_url(url: &str, settings: &StoreSettings, create: bool) -> Result<Sto
             let store: Arc<dyn ObjectStore> = Arc::new(store);
             Ok(Store::new(limited(Arc::clone(&store), settings), location).with_commit_handle(store).in_folder(folder))
         }
-        Place::Memory => Ok(Store::new(limited(Arc::new(InMemory::new()), settings), "memory:")),
+        Place::Memory => Ok(Store::new(limited(Arc::new(InMemory::new()), settings), "memory:").known_as(None)),
     }
 }
 
@@ -174,7 +174,22 @@ fn location(scheme: &str, bucket: &str, prefix: &Key) -> String {
 fn remote(clients: Clients, prefix: &Key, settings: &StoreSettings, location: String) -> Store {
     let Clients { reads, writes, commits } = clients;
     let objects = limited(Arc::new(SplitStore { reads, writes }), settings);
-    Store::new(below(prefix, objects), location).with_commit_handle(below(prefix, commits))
+    let identity = identity(&location, settings);
+    Store::new(below(prefix, objects), location)
+        .with_commit_handle(below(prefix, commits))
+        .known_as(Some(identity))
+        .with_settle_time(settings.retry_time)
+}
+
+/// The location together with the variables that say where it is: endpoints and account names, nothing secret.
+fn identity(location: &str, settings: &StoreSettings) -> String {
+    let says_where = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["endpoint", "account_name", "storage_url", "use_emulator"].iter().any(|part| name.contains(part))
+    };
+    let mut places: Vec<_> = settings.variables.iter().filter(|(name, _)| says_where(name)).collect();
+    places.sort();
+    places.iter().fold(location.to_owned(), |identity, (name, value)| format!("{identity}\n{name}={value}"))
 }
 
 fn below(prefix: &Key, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {

@@ -1,15 +1,23 @@
 //! Tests of the library through its public face, one module for each theme.
 
+// Tests bring the places, the settings and the messages that the library is not to take for itself.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, clippy::type_complexity)]
+
 mod backing_up;
 mod cutting;
+mod damage;
 mod decoders;
+mod faults;
 mod floors;
 mod gcs_stub;
 mod golden;
+mod guards;
+mod horrors;
 mod hostile_snapshots;
 mod limits;
 mod real_stores;
 mod recover_by_hand;
+mod requests;
 mod restoring;
 mod small_writer;
 mod store_probe;

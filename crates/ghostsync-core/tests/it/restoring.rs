@@ -76,7 +76,7 @@ fn assert_nothing_unfinished(folder: &Path) {
 }
 
 /// A folder in memory where there is such a thing: making things durable is not what takes the time there.
-fn quick_folder() -> tempfile::TempDir {
+pub(crate) fn quick_folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder")
 }
 

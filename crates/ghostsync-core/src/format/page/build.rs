@@ -107,7 +107,7 @@ impl PageBuilder {
         self.count >= MAX_PAGE_LINES || (self.count > 0 && self.lines.len() + line_bytes > MAX_PAGE_BYTES)
     }
 
-    /// Adds the line of an entry, as [`entry_line`] made it, and where its content lies.
+    /// Adds the line of an entry, as [`entry_line`](super::entry_line) made it, and where its content lies.
     pub fn push_entry(&mut self, line: &[u8], placed: &Placed) {
         self.lines.extend_from_slice(line);
         self.count += 1;

@@ -1,0 +1,151 @@
+//! How many requests things cost: counted, not timed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
+use ghostsync_core::observer::NoObserver;
+use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
+use ghostsync_core::restore::{RestoreOptions, restore};
+use ghostsync_core::store::Store;
+use ghostsync_core::testing::recording::{Operation, RecordingStore};
+use ghostsync_core::testing::tree::noise;
+use object_store::memory::InMemory;
+
+/// A recorded store, and a folder for a cache and a source.
+struct Bench {
+    objects: Arc<RecordingStore>,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let objects = Arc::new(RecordingStore::new(Arc::new(InMemory::new())));
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("source")).expect("a folder");
+        let create = CreateOptions { skip_probe: true, ..CreateOptions::default() };
+        let store = Store::new(objects.clone(), "recorded");
+        Repository::create(store, create, OpenOptions::default()).await.expect("a repository");
+        Self { objects, folder }
+    }
+
+    fn source(&self) -> std::path::PathBuf {
+        self.folder.path().join("source")
+    }
+
+    /// As a new process does it: opens the repository, backs up, and is gone. Returns the requests by kind.
+    async fn back_up(&self, cached: bool) -> (BackupReport, usize, usize, usize) {
+        drop(self.objects.take());
+        let cache_dir = cached.then(|| self.folder.path().join("cache"));
+        let store = Store::new(self.objects.clone(), "recorded");
+        let repository = Repository::open(store, OpenOptions { cache_dir }).await.expect("a repository");
+        let options = BackupOptions::default();
+        let report = backup(&repository, &self.source(), options, Arc::new(NoObserver)).await.expect("a backup");
+        let count = |kinds: &[Operation]| kinds.iter().map(|kind| self.objects.count(*kind)).sum();
+        let gets = count(&[Operation::Get, Operation::GetRange]);
+        let puts = count(&[Operation::Put, Operation::Create]);
+        let others = count(&[Operation::List, Operation::Head, Operation::Delete]);
+        (report, gets, puts, others)
+    }
+}
+
+/// So many files of so many bytes that do not compress, in folders of 250.
+fn fill(folder: &Path, files: usize, bytes: usize) {
+    let pool = noise(1, (4 << 20) + bytes);
+    for number in 0..files {
+        let folder = folder.join(format!("{:04}", number / 250));
+        if number % 250 == 0 {
+            fs::create_dir(&folder).expect("a folder");
+        }
+        // No two alike: each begins elsewhere in the pool, and with its number.
+        let mut content = pool[number * 83 % (4 << 20)..][..bytes].to_vec();
+        let number = number.to_le_bytes();
+        content[..number.len().min(bytes)].copy_from_slice(&number[..number.len().min(bytes)]);
+        fs::write(folder.join(format!("{:08}", u64::from_le_bytes(number))), content).expect("a file");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_tree_costs_two_gets_with_a_cache_and_six_without() {
+    let bench = Bench::new().await;
+    fill(&bench.source(), 1500, 100);
+    let (first, ..) = bench.back_up(true).await;
+    assert_eq!(first.outcome, BackupOutcome::Done);
+    // The first run after files were made may look at them again: they were too fresh to be sure of.
+    let (second, gets, puts, others) = bench.back_up(true).await;
+    assert_eq!((second.outcome, gets, puts, others), (BackupOutcome::Unchanged, 2, 0, 0));
+    let (third, gets, puts, others) = bench.back_up(false).await;
+    assert_eq!((third.outcome, puts, others), (BackupOutcome::Unchanged, 0, 0));
+    assert!(gets <= 6, "{gets} gets: {:?}", bench.objects.requests());
+
+    // Another snapshot puts some of the head's pages into a second meta pack.
+    fs::write(bench.source().join("0003/new"), "new").expect("a file");
+    let _ = bench.back_up(true).await;
+    let (fourth, gets, puts, others) = bench.back_up(false).await;
+    assert_eq!((fourth.outcome, puts, others), (BackupOutcome::Unchanged, 0, 0));
+    assert!(gets <= 7, "{gets} gets: {:?}", bench.objects.requests());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_changed_file_costs_at_most_four_puts() {
+    let bench = Bench::new().await;
+    fill(&bench.source(), 1500, 100);
+    let _ = bench.back_up(true).await;
+    fs::write(bench.source().join("0002/00000501"), "changed").expect("a file");
+    let (report, gets, puts, _) = bench.back_up(true).await;
+    assert_eq!((report.outcome, report.changes.changed), (BackupOutcome::Done, 1));
+    assert!(puts <= 4, "{puts} puts: {:?}", bench.objects.requests());
+    assert!(gets <= 3, "{gets} gets: {:?}", bench.objects.requests());
+}
+
+/// A first backup, and a restore of it: puts and gets against the bytes that were packed.
+async fn costs_of(files: usize, bytes: usize) {
+    let bench = Bench::new().await;
+    fill(&bench.source(), files, bytes);
+    let (report, _, puts, _) = bench.back_up(true).await;
+    assert_eq!(report.entries as usize, files + files.div_ceil(250));
+    let packed = report.uploaded_bytes as usize;
+    assert!(puts <= packed.div_ceil(16 << 20) + 16, "{puts} puts for {packed} bytes");
+
+    let store = Store::new(bench.objects.clone(), "recorded");
+    let repository = Repository::open(store, OpenOptions::default()).await.expect("a repository");
+    drop(bench.objects.take());
+    let destination = bench.folder.path().join("back");
+    let restored = restore(&repository, &destination, RestoreOptions::default(), Arc::new(NoObserver)).await;
+    assert_eq!(restored.expect("a restore").written, report.entries);
+    let gets = bench.objects.count(Operation::Get) + bench.objects.count(Operation::GetRange);
+    assert!(gets <= packed.div_ceil(4 << 20) + 20, "{gets} gets for {packed} bytes");
+    println!("{files} files, {packed} bytes packed: {puts} puts, {gets} gets");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_backup_packs_small_files_into_few_puts_and_few_gets_bring_them_back() {
+    costs_of(10_000, 6_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: 50,000 files in 600 MB; `just scale` runs it"]
+async fn scale_fifty_thousand_files_in_few_puts_and_gets() {
+    costs_of(50_000, 12_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_changes_in_a_large_tree_upload_few_pages() {
+    let bench = Bench::new().await;
+    fill(&bench.source(), 20_000, 8);
+    let (first, ..) = bench.back_up(true).await;
+    for number in 0..20 {
+        fs::write(bench.source().join(format!("{:04}/{:08}", number * 4, number * 1000)), "changed!!").expect("a file");
+    }
+    let (second, _, puts, _) = bench.back_up(true).await;
+    assert_eq!((second.changes.changed, second.changes.added), (20, 0));
+    assert!(puts <= 4, "{puts} puts");
+    // 20 of about 40 leaves, and the page above them: what is sent is in proportion to what changed.
+    assert!(
+        second.uploaded_bytes * 10 < first.uploaded_bytes * 8,
+        "{} {}",
+        second.uploaded_bytes,
+        first.uploaded_bytes
+    );
+}
