@@ -67,10 +67,16 @@ pub async fn restore(
     } else {
         let snapshot = Arc::new(state.select(&options.branch, &options.snapshot)?.clone());
         let id = snapshot.id;
-        match restore_snapshot(repository, &state, snapshot, destination, &options, observer).await {
-            Ok(tally) => (Some(id), tally),
-            Err(error) => return Err(damage_or_forgotten(repository, id, error).await),
+        let restored = restore_snapshot(repository, &state, snapshot, destination, &options, observer).await;
+        let something_is_missing = match &restored {
+            Ok(tally) => tally.missing,
+            Err(error) => matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
+        };
+        if something_is_missing && is_forgotten(repository, id).await {
+            let gone = format!("snapshot {id} was forgotten while it was restored");
+            return Err(Error::new(ErrorKind::NotFound, gone));
         }
+        (Some(id), restored?)
     };
     Ok(report(done, requests_since(requests, repository.store().requests()), stopwatch.seconds()))
 }
@@ -142,16 +148,8 @@ async fn restore_snapshot(
 }
 
 /// What looks like damage may be a snapshot that was forgotten, and pruned, while it was restored.
-async fn damage_or_forgotten(repository: &Repository, snapshot: SnapshotId, error: Error) -> Error {
-    if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) {
-        return error;
-    }
-    match repository.state().await {
-        Ok(state) if state.commit.snapshot(snapshot).is_none() => {
-            Error::new(ErrorKind::NotFound, format!("snapshot {snapshot} was forgotten while it was restored"))
-        }
-        _ => error,
-    }
+async fn is_forgotten(repository: &Repository, snapshot: SnapshotId) -> bool {
+    repository.state().await.is_ok_and(|state| state.commit.snapshot(snapshot).is_none())
 }
 
 fn report((snapshot, tally): (Option<SnapshotId>, Tally), requests: RequestCounts, seconds: f64) -> RestoreReport {

@@ -124,10 +124,9 @@ impl From<Mismatch> for Stop {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{path} cannot be restored: {reason}")]
-pub(super) struct DamagedFile {
+struct DamagedFile {
     path: TreePath,
     reason: String,
-    pub(super) missing: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -234,7 +233,7 @@ impl Writer {
             tally.incomplete(path, reason);
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Corrupt, DamagedFile { path: path.clone(), reason, missing }))
+        Err(Error::new(ErrorKind::Corrupt, DamagedFile { path: path.clone(), reason }))
     }
 
     fn write_chunks(

@@ -525,6 +525,37 @@ async fn damage_stops_the_restore_or_costs_only_what_it_concerns() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_is_forgotten_meanwhile_is_no_damage() {
+    for keep_going in [false, true] {
+        let sample = Sample::new().await;
+        let pack = sample.data_pack().await;
+        let state = sample.repository.state().await.expect("a state");
+        let mut forgetting = state.commit.clone();
+        forgetting.seq += 1;
+        forgetting.prev = state.hash;
+        forgetting.snapshots.clear();
+        forgetting.branches.clear();
+        let commit = forgetting.encode().expect("encodes");
+        let objects = Arc::clone(&sample.objects);
+        // The state is read, and then somebody forgets the snapshot and prunes.
+        let pruned = FaultStore::new(Arc::clone(&sample.objects), move |call| {
+            if call.operation != Operation::GetRange || call.key != pack {
+                return None;
+            }
+            let key = ghostsync_core::store::keys::commit(forgetting.seq);
+            futures::executor::block_on(objects.put(&key, commit.clone().into())).expect("written");
+            Some(Fault::Before(Failure::NotFound))
+        });
+        let repository = open(Arc::new(pruned)).await;
+        let options = RestoreOptions { keep_going, receipt: Some(sample.receipt()), ..changed() };
+        let error = run(&repository, &sample.destination(), options).await.expect_err("gone");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("was forgotten"), "{error}");
+        assert!(!sample.receipt().exists());
+    }
+}
+
+#[tokio::test]
 async fn a_lost_page_costs_its_entries_alone() {
     let sample = Sample::of(|source| {
         for directory in 0..20 {
