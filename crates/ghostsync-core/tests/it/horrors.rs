@@ -64,7 +64,7 @@ async fn rsync_finds_nothing_to_do_but_sockets() {
 
 #[test]
 fn every_snapshot_of_a_random_history_comes_back() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
     let histories = (tree(0..25), proptest::collection::vec(changes(0..8), 1..4), proptest::bool::ANY);
     runner

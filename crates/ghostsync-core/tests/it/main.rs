@@ -14,6 +14,7 @@ mod golden;
 mod guards;
 mod horrors;
 mod hostile_snapshots;
+mod interrupts;
 mod limits;
 mod real_stores;
 mod recover_by_hand;
