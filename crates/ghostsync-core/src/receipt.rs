@@ -47,6 +47,10 @@ pub struct Receipt {
     pub directory: DirectoryId,
     /// When the restore, or the last backup, was done.
     pub finished: Timestamp,
+    /// What this directory held when a guard last refused it, if that is kept in quarantine: when a person promotes it,
+    /// the directory goes on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined: Option<SnapshotId>,
     /// The session of a backup that is about to commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<SessionId>,
@@ -277,6 +281,7 @@ mod tests {
             bytes: 3456,
             directory: DirectoryId { device: 42, inode: 7 },
             finished: "2025-06-01T10:00:00Z".parse().expect("a time"),
+            quarantined: None,
             pending: None,
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,12 +13,15 @@ use crate::format::config::{CommitMode, Config, MAX_CONFIG_BYTES};
 use crate::format::page::Placed;
 use crate::guard::{Guard, Refusal};
 use crate::history::{self, HeadCache, Session};
-use crate::id::{CommitHash, RepositoryId, SnapshotId};
+use crate::id::{CommitHash, RepositoryId};
 use crate::store::{self, CreateAnswer, Store, keys};
 use crate::tree::{Pages, TreeReader};
 use crate::tree_path::TreePath;
 
+mod changes;
+
 pub use crate::history::State;
+pub use changes::{Claim, claim, hold, promote, release, tag, wait_for_release};
 
 /// More objects than cut-short probes leave.
 const MAX_PROBE_LEFTOVERS: usize = 10_000;
@@ -355,55 +358,4 @@ impl std::str::FromStr for Selector {
             (4..=64).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if is_id { Ok(Self::Id(text.to_owned())) } else { Err(wrong()) }
     }
-}
-
-/// Sets and removes tags of a snapshot; returns the number of the commit, or `None` if nothing changed.
-///
-/// # Errors
-/// `NotFound` if the snapshot is not retained any more; `Conflict`, `Unknown` as any commit.
-pub async fn tag(
-    repository: &Repository,
-    snapshot: SnapshotId,
-    set: &[(String, String)],
-    remove: &[String],
-    writer: &str,
-) -> Result<Option<u64>> {
-    let function = |state: &State, _: &Session| {
-        let op = json!({"kind": "tag", "snapshot": snapshot});
-        Ok(history::with_tags(state, snapshot, set, remove)?.map(|commit| (commit, op)))
-    };
-    Ok(repository.change(writer, &SystemClock, function).await?.map(|state| state.commit.seq))
-}
-
-/// Marks a snapshot so that it is never forgotten, with a reason, or takes the mark away (`None`).
-///
-/// # Errors
-/// As [`tag`].
-pub async fn hold(
-    repository: &Repository,
-    snapshot: SnapshotId,
-    reason: Option<&str>,
-    writer: &str,
-) -> Result<Option<u64>> {
-    let function = |state: &State, _: &Session| {
-        let op = json!({"kind": if reason.is_some() { "hold" } else { "release-hold" }, "snapshot": snapshot});
-        Ok(history::with_hold(state, snapshot, reason)?.map(|commit| (commit, op)))
-    };
-    Ok(repository.change(writer, &SystemClock, function).await?.map(|state| state.commit.seq))
-}
-
-/// Makes a quarantined or forked snapshot the head of the branch that it was meant for, or an older snapshot the
-/// head of its own branch again; returns the record that is the branch's new head.
-///
-/// # Errors
-/// As [`tag`]; `Invalid` if the branch's head has this very tree already.
-pub async fn promote(repository: &Repository, snapshot: SnapshotId, writer: &str) -> Result<Snapshot> {
-    let mut made = None;
-    let function = |state: &State, session: &Session| {
-        let (commit, record, op) = history::promoted(state, snapshot, session.id, &SystemClock)?;
-        made = Some(record);
-        Ok(Some((commit, op)))
-    };
-    repository.change(writer, &SystemClock, function).await?;
-    made.ok_or_else(|| Error::internal("a promotion without a snapshot"))
 }

@@ -114,6 +114,10 @@ pub(crate) enum Command {
     Branches,
     /// Make a quarantined or forked snapshot the head of the branch it was meant for, or roll a branch back
     Promote(OneSnapshotArgs),
+    /// Take a branch for an owner: earlier writers are fenced, and keep what they have on forks
+    Claim(ClaimArgs),
+    /// Give a branch back
+    Release(ReleaseArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Print the manual page, of this program or of one command
@@ -183,6 +187,14 @@ pub(crate) struct BackupArgs {
     /// Require the receipt that a restore wrote, and keep it current
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
+    /// Move the branch only while it belongs to --owner, as `claim` made it; else make a fork, and exit with 11
+    #[arg(long, requires = "owner")]
+    pub(crate) exclusive: bool,
+
+    /// On whose behalf: the owner who claimed the branch
+    #[arg(long, value_name = "NAME")]
+    pub(crate) owner: Option<String>,
+
     /// What to do with what a guard refuses
     #[arg(long, value_enum, value_name = "WHAT", default_value = "fail")]
     pub(crate) on_refusal: OnRefusalArg,
@@ -382,6 +394,32 @@ pub(crate) struct OneSnapshotArgs {
     /// The branch that 'latest' and times are looked up on
     #[arg(long, default_value = "main")]
     pub(crate) branch: String,
+}
+
+/// A branch, and who owns it.
+#[derive(Debug, Args)]
+pub(crate) struct OwnedBranchArgs {
+    /// The branch
+    #[arg(long, default_value = "main")]
+    pub(crate) branch: String,
+    /// The owner: 1 to 63 of a-z, 0-9, '.', '_', '-', such as the pod's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) owner: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClaimArgs {
+    #[command(flatten)]
+    pub(crate) which: OwnedBranchArgs,
+    /// How long to wait for another holder to release it first; then it is taken all the same
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    pub(crate) wait: Span,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    pub(crate) which: OwnedBranchArgs,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, Excludes, backup};
 use ghostsync_core::guard::Policy;
+use ghostsync_core::history::judge::Overtaken;
 use ghostsync_core::id::{PageId, SnapshotId};
 use ghostsync_core::store::RequestCounts;
 use ghostsync_core::{Error, ErrorKind, Result};
@@ -65,6 +66,8 @@ fn options(context: &Context, args: &BackupArgs) -> Result<BackupOptions> {
         force: args.force,
         dry_run: args.dry_run,
         writer: writer(),
+        owner: args.owner.clone(),
+        exclusive: args.exclusive,
         interrupt: context.interrupt.clone(),
         ..BackupOptions::default()
     })
@@ -97,8 +100,9 @@ fn promote_command(context: &Context, id: SnapshotId) -> Vec<OsString> {
 
 fn exit(report: &BackupReport) -> Exit {
     let refused = if report.refusal.is_some() { Exit::Refused } else { Exit::Done };
+    let overtaken = if report.overtaken.is_some() { Exit::Conflict } else { Exit::Done };
     let incomplete = if report.is_complete() { Exit::Done } else { Exit::Incomplete };
-    Exit::first_of(&[refused, incomplete])
+    Exit::first_of(&[overtaken, refused, incomplete])
 }
 
 /// The document of a backup; what is not known is null.
@@ -121,7 +125,6 @@ struct Document {
     excluded: Option<u64>,
     sockets: Option<u64>,
     onto: Option<String>,
-    /// No fork is made yet; scripts may already ask for it.
     fork: Option<String>,
     outcome: Option<&'static str>,
     dry_run: bool,
@@ -160,22 +163,34 @@ fn document(report: &BackupReport, dry_run: bool) -> Document {
         excluded: Some(report.excluded),
         sockets: Some(report.sockets),
         onto: report.onto.clone(),
-        fork: None,
+        fork: (report.outcome == BackupOutcome::Forked).then(|| report.branch.clone()),
         outcome: Some(match (report.outcome, &report.refusal) {
+            (BackupOutcome::Forked, _) => "conflict",
             (_, Some(_)) | (BackupOutcome::Quarantined, _) => "refused",
             (BackupOutcome::Done, _) => "done",
             (BackupOutcome::Unchanged, _) => "unchanged",
             (BackupOutcome::Planned, _) => "planned",
         }),
         dry_run,
-        error: report.refusal.as_ref().map(|refusal| ErrorFields {
-            kind: ErrorKind::Refused.name(),
-            message: refusal.to_string(),
-            hint: None,
-        }),
+        error: error(report),
         refusal: None,
         plan: None,
     }
+}
+
+/// What stood in the way of the branch, as an error that carries on.
+fn error(report: &BackupReport) -> Option<ErrorFields> {
+    let (kind, message) = match (&report.refusal, report.overtaken) {
+        (_, Some(overtaken)) => (ErrorKind::Conflict, conflict(report, overtaken)),
+        (Some(refusal), None) => (ErrorKind::Refused, refusal.to_string()),
+        (None, None) => return None,
+    };
+    Some(ErrorFields { kind: kind.name(), message, hint: None })
+}
+
+fn conflict(report: &BackupReport, overtaken: Overtaken) -> String {
+    let branch = report.onto.as_deref().unwrap_or(&report.branch);
+    format!("conflict: branch {branch} was not moved: {overtaken}")
 }
 
 fn tell(context: &mut Context, report: &BackupReport, args: &BackupArgs) -> Result<()> {
@@ -206,6 +221,14 @@ fn tell(context: &mut Context, report: &BackupReport, args: &BackupArgs) -> Resu
         lines.iter().for_each(|line| message(line));
         fields.extend(failure::refusal_fields(refusal, command.as_deref()));
     }
+    if let Some(overtaken) = report.overtaken {
+        message(&conflict(report, overtaken));
+        if let Some(id) = report.snapshot.filter(|_| report.outcome == BackupOutcome::Forked) {
+            message(&format!("what this directory had is kept on branch {}", report.branch));
+            let command = crate::shell::quote(&promote_command(context, id));
+            message(&format!("to make it the head of {}: {command}", report.onto.as_deref().unwrap_or(&args.branch)));
+        }
+    }
     context.output.result(&fields, || summary(report))
 }
 
@@ -222,7 +245,7 @@ fn summary(report: &BackupReport) -> String {
     };
     let cost = format!("{} sent in {:.1} s", human::bytes(report.uploaded_bytes), report.seconds);
     match report.outcome {
-        BackupOutcome::Done | BackupOutcome::Quarantined => {
+        BackupOutcome::Done | BackupOutcome::Quarantined | BackupOutcome::Forked => {
             let id = id(report.snapshot);
             format!("snapshot {id} on {}: {tree}; {changes}{excluded}; {cost}", report.branch)
         }

@@ -4,6 +4,7 @@ mod backup;
 mod branches;
 mod cat;
 mod check;
+mod claim;
 mod completions;
 mod config;
 mod diff;
@@ -48,6 +49,8 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::ReleaseHold(args) => hold::release(context, args).await,
         Command::Branches => branches::run(context).await,
         Command::Promote(args) => promote::run(context, args).await,
+        Command::Claim(args) => claim::claim(context, args).await,
+        Command::Release(args) => claim::release(context, args).await,
         Command::Completions(args) => completions::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Version => version::run(context),

@@ -21,15 +21,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, Stopwatch, SystemClock};
-use crate::error::{Error, Result};
-use crate::format::commit::{Changes, check_branch_name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::commit::{Changes, check_owner_name, check_written_branch_name};
 use crate::guard::{self, Policy, Refusal};
 use crate::history::Session;
+use crate::history::judge::Overtaken;
 use crate::id::{PageId, SnapshotId};
 use crate::interrupt::{Interrupt, Waiter};
 use crate::observer::Observer;
 use crate::problem::Problem;
-use crate::repository::{Repository, State};
+use crate::repository::Repository;
 use crate::source::{Matcher, SourceRoot};
 use crate::store::RequestCounts;
 
@@ -72,6 +73,12 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Who writes, for people.
     pub writer: String,
+    /// On whose behalf: the owner who claimed the branch, or a name for the fork if there is to be one.
+    pub owner: Option<String>,
+    /// Moves the branch only while it belongs to `owner`.
+    pub exclusive: bool,
+    /// Gives the branch back with the same commit, if it belongs to `owner`: the last snapshot of a clean end.
+    pub release: bool,
     /// The wish to stop.
     pub interrupt: Interrupt,
     /// The clock.
@@ -91,6 +98,9 @@ impl Default for BackupOptions {
             force: false,
             dry_run: false,
             writer: String::new(),
+            owner: None,
+            exclusive: false,
+            release: false,
             interrupt: Interrupt::default(),
             clock: Arc::new(SystemClock),
         }
@@ -106,6 +116,8 @@ pub enum BackupOutcome {
     Unchanged,
     /// A guard refused, and the tree was kept in quarantine.
     Quarantined,
+    /// The branch belongs to others by now, and the tree was kept on a fork.
+    Forked,
     /// A dry run: this is what would have been done.
     Planned,
 }
@@ -122,7 +134,7 @@ pub struct BackupReport {
     pub tree: Option<PageId>,
     /// The branch that it is on.
     pub branch: String,
-    /// The branch that a quarantined one was meant for.
+    /// The branch that a quarantined or forked one was meant for.
     pub onto: Option<String>,
     /// The snapshot that it was compared with.
     pub parent: Option<SnapshotId>,
@@ -140,6 +152,8 @@ pub struct BackupReport {
     pub problems: Vec<Problem>,
     /// The refusal, when the outcome is `Quarantined`, or `Planned` and a guard would refuse.
     pub refusal: Option<Refusal>,
+    /// Why the branch could not be moved, when the outcome is `Forked`, or `Planned` and a fork would be made.
+    pub overtaken: Option<Overtaken>,
     /// Bytes sent to the store.
     pub uploaded_bytes: u64,
     /// Requests made.
@@ -156,44 +170,62 @@ impl BackupReport {
     }
 }
 
+/// How often a backup begins anew whose packs a prune takes for garbage.
+const MAX_BEGINNINGS: usize = 3;
+
 /// Makes one snapshot of a directory.
 ///
 /// # Errors
-/// `Refused` by a guard (nothing was published), `Conflict` when others kept moving the branch, `Unknown` when the
-/// answer to the commit was lost, and whatever the store or the disk made fail.
+/// `Refused` by a guard (nothing was published), `Conflict` when the branch belongs to others and there is nothing to
+/// keep on a fork, `Fenced` when prunes went past it again and again, `Unknown` when the answer to the commit was
+/// lost, and whatever the store or the disk made fail.
 pub async fn backup(
     repository: &Repository,
     source: &Path,
     options: BackupOptions,
     observer: Arc<dyn Observer>,
 ) -> Result<BackupReport> {
-    check_branch_name(&options.branch).map_err(|error| Error::invalid(error.to_string()))?;
-    if let Some((reserved @ ("quarantine" | "fork" | "wip"), _)) = options.branch.split_once('/') {
-        return Err(Error::invalid(format!("branches under {reserved}/ are made by ghostsync itself")));
-    }
+    check(&options)?;
     repository.config().check_writable()?;
-    let requests = repository.store().requests();
-    let state = options.interrupt.unless_set(repository.state()).await?;
+    let began = (repository.store().requests(), Stopwatch::start());
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let waiter = Waiter::new(options.interrupt.clone());
-    let run = move || run(repository, &source, state, options, waiter, observer, requests);
+    let run = move || {
+        for _ in 1..MAX_BEGINNINGS {
+            let observer = Arc::clone(&observer);
+            match run(repository.clone(), &source, options.clone(), waiter.clone(), observer, began) {
+                Err(error) if error.kind() == ErrorKind::Fenced => {}
+                ended => return ended,
+            }
+        }
+        run(repository, &source, options, waiter, observer, began)
+    };
     tokio::task::spawn_blocking(run)
         .await
         .map_err(|error| Error::internal(format!("the backup did not end: {error}")))?
+}
+
+fn check(options: &BackupOptions) -> Result<()> {
+    let named = check_written_branch_name(&options.branch);
+    let owned = options.owner.as_deref().map_or(Ok(()), check_owner_name);
+    named.and(owned).map_err(|error| Error::invalid(error.to_string()))?;
+    if options.owner.is_none() && (options.exclusive || options.release) {
+        return Err(Error::invalid("only an owner can write exclusively, or give a branch back"));
+    }
+    Ok(())
 }
 
 /// The story of a backup, on a thread of its own.
 fn run(
     repository: Repository,
     source: &Path,
-    state: State,
     options: BackupOptions,
     waiter: Waiter,
     observer: Arc<dyn Observer>,
-    requests: RequestCounts,
+    (requests, watch): (RequestCounts, Stopwatch),
 ) -> Result<BackupReport> {
-    let watch = Stopwatch::start();
     let began = options.clock.now();
+    let state = waiter.wait(repository.state())?;
     let root = open_source(source)?;
     let parent = Parent::find(&repository, &state, &options, root.directory_id())?;
     let matcher = Matcher::new(&options.excludes)?;
@@ -220,12 +252,12 @@ fn run(
 
     let nothing_to_do = survey.files == 0 && survey.tallied.differences == 0 && !context.options.force;
     if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
+        publish::nothing(&context, &parent, snapshot)?;
         survey::note_known(&context, &mut survey, snapshot.id)?;
-        parent.keep_receipt(&context, snapshot)?;
         return Ok(report.unchanged(snapshot));
     }
 
-    let session = Session::begin(&state, &context.options.writer);
+    let session = Session::begin(&state, &context.options.writer, context.options.owner.as_deref());
     let stored = store::store(&context, &parent, survey, &session)?;
     report.stored(&stored);
     // Again, with what was learnt while reading: contents, moves, and what could not be read.
@@ -235,17 +267,13 @@ fn run(
         && stored.tallied.differences == 0
         && !context.options.force
     {
+        publish::nothing(&context, &parent, snapshot)?;
         stored.known.finish(snapshot.id, context.root.directory_id());
-        parent.keep_receipt(&context, snapshot)?;
         return Ok(report.unchanged(snapshot));
     }
     let published = match verdict {
-        Ok(approved) => publish::on_branch(&context, &parent, &state, &session, &stored, approved)?,
-        Err(refusal) if keeps_refused => {
-            let kept = publish::in_quarantine(&context, &parent, &state, &session, &stored, &refusal)?;
-            return Ok(report.quarantined(kept, *refusal));
-        }
-        Err(refusal) => return Err((*refusal).into()),
+        Ok(approved) => publish::publish(&context, &parent, &state, &session, &stored, approved)?,
+        Err(refusal) => Published::Refused(refusal),
     };
     Ok(match published {
         Published::Made(snapshot, changes) => {
@@ -253,6 +281,12 @@ fn run(
             report.done(&snapshot, changes)
         }
         Published::EqualsHead(snapshot) => report.unchanged(&snapshot),
+        Published::Forked(snapshot, overtaken) => report.forked(*snapshot, overtaken),
+        Published::Refused(refusal) if keeps_refused => {
+            let kept = publish::in_quarantine(&context, &parent, &state, &session, &stored, &refusal)?;
+            report.quarantined(kept, *refusal)
+        }
+        Published::Refused(refusal) => return Err((*refusal).into()),
     })
 }
 

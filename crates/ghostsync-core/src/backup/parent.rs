@@ -1,17 +1,21 @@
-//! The snapshot that a backup is compared with, and the receipt that proves where its directory came from.
+//! The snapshot that a backup is compared with, how it may move its branch, and the receipt that proves where its
+//! directory came from.
 //!
-//! Without a receipt the parent is the branch's head. With one it is the receipt's snapshot, which must be the head:
-//! anything else would be a backup of a directory that was never restored from, or not from what it would replace.
+//! Without a receipt the parent is the branch's head, and the new snapshot may follow whatever head there is by then:
+//! it is a state of its own. With a receipt the parent is the receipt's snapshot, and only that may be followed: the
+//! directory is an edit of what was restored. If the head is another's, the tree goes to a fork from the start.
+//!
 //! Before a commit the session is noted in the receipt (`pending`), so that after a crash in between a head made by
 //! that very session brings the receipt forward instead of standing in the way.
 
 use std::path::PathBuf;
 
 use super::{BackupOptions, Context};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::commit::{Snapshot, TreeRef};
 use crate::guard::{Guard, Refusal};
-use crate::history::Session;
+use crate::history::judge::{Overtaken, Standing};
+use crate::history::{Session, holder_of};
 use crate::id::SnapshotId;
 use crate::receipt::{DirectoryId, Receipt};
 use crate::repository::{Repository, State};
@@ -20,46 +24,72 @@ use crate::repository::{Repository, State};
 pub(super) struct Parent {
     snapshot: Option<Snapshot>,
     receipt: Option<(PathBuf, Receipt)>,
+    /// The epoch that the writer holds, or that the branch has now.
+    epoch: u64,
+    holds: bool,
+    /// Why the tree goes to a fork whatever happens.
+    overtaken: Option<Overtaken>,
 }
 
 impl Parent {
     /// Finds it.
     ///
     /// # Errors
-    /// `Refused` by the guard `receipt` if the receipt does not hold; `Conflict` if the head is another's.
+    /// `Refused` by the guard `receipt` if the receipt does not hold.
     pub(super) fn find(
         repository: &Repository,
         state: &State,
         options: &BackupOptions,
         directory: DirectoryId,
     ) -> Result<Self> {
+        let branch = state.commit.branches.get(&options.branch);
         let head = state.commit.head(&options.branch).cloned();
-        let Some(path) = &options.receipt else { return Ok(Self { snapshot: head, receipt: None }) };
+        let epoch = branch.map_or(0, |branch| branch.epoch);
+        let holder = branch.and_then(holder_of);
+        let holds = holder.is_some_and(|holder| Some(&holder.owner) == options.owner.as_ref());
+        let overtaken = match holder {
+            Some(_) if !holds => Some(Overtaken::Held),
+            None if options.exclusive => Some(Overtaken::NotHeld),
+            _ => None,
+        };
+        let Some(path) = &options.receipt else {
+            return Ok(Self { snapshot: head, receipt: None, epoch, holds, overtaken });
+        };
         let refuse = |reason: String| -> Error {
             Refusal::plain(Guard::Receipt, format!("{}: {reason}", path.display())).into()
         };
         let receipt = Receipt::load(path).map_err(|error| refuse(error.to_string()))?;
         receipt.check(repository.id(), &options.branch, directory).map_err(|error| refuse(error.to_string()))?;
-        let head_id = head.as_ref().map(|head| head.id);
         let made_by_us = head.as_ref().is_some_and(|head| Some(head.session) == receipt.pending);
-        if head_id != receipt.snapshot && !made_by_us {
-            if let Some(snapshot) = receipt.snapshot
-                && state.commit.snapshot(snapshot).is_none()
-            {
-                return Err(refuse(format!(
-                    "the receipt names snapshot {snapshot}, which the repository does not have"
-                )));
-            }
-            let head = head_id.map_or_else(|| "empty".to_owned(), |head| head.to_string());
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!(
-                    "the head of branch {} is {head}, not the snapshot that the directory was restored from; nothing was published",
-                    options.branch
-                ),
-            ));
-        }
-        Ok(Self { snapshot: head, receipt: Some((path.clone(), receipt)) })
+        // A person has looked at what a guard refused here, and made it the head: the directory adopts its epoch.
+        let adopted = head.as_ref().is_some_and(|head| head.promoted.is_some() && head.promoted == receipt.quarantined);
+        let is_head = made_by_us || adopted || head.as_ref().map(|head| head.id) == receipt.snapshot;
+        let snapshot = match receipt.snapshot {
+            _ if is_head => head,
+            None => None,
+            Some(id) => Some(state.commit.snapshot(id).cloned().ok_or_else(|| {
+                refuse(format!("the receipt names snapshot {id}, which the repository does not have"))
+            })?),
+        };
+        // An owner that claimed again, or another one of its name, has fenced what was restored before.
+        let epoch = if holds && !adopted { receipt.epoch } else { epoch };
+        let overtaken = overtaken.or((!is_head).then_some(Overtaken::OtherHead));
+        Ok(Self { snapshot, receipt: Some((path.clone(), receipt)), epoch, holds, overtaken })
+    }
+
+    /// What the session that stores it may do.
+    pub(super) fn standing(&self, session: &Session) -> Standing<SnapshotId> {
+        let appends = self.receipt.is_none();
+        Standing { begin: session.begin, parent: self.id(), epoch: self.epoch, holds: self.holds, appends }
+    }
+
+    /// Why the tree goes to a fork, if that is known from the start.
+    pub(super) fn overtaken(&self) -> Option<Overtaken> {
+        self.overtaken
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.holds
     }
 
     pub(super) fn id(&self) -> Option<SnapshotId> {
@@ -74,15 +104,11 @@ impl Parent {
         self.snapshot.as_ref().map(|snapshot| &snapshot.tree)
     }
 
-    pub(super) fn has_receipt(&self) -> bool {
-        self.receipt.is_some()
-    }
-
     /// Notes in the receipt that this session is about to commit.
     pub(super) fn announce(&self, context: &Context, session: &Session) -> Result<()> {
         let Some((path, receipt)) = &self.receipt else { return Ok(()) };
         // A head that the pending session of a crashed run made becomes the receipt's snapshot here.
-        let current = self.snapshot().map_or_else(|| receipt.clone(), |head| names(receipt, head, context));
+        let current = self.snapshot().map_or_else(|| receipt.clone(), |head| self.names(receipt, head, context));
         Receipt { pending: Some(session.id), ..current }.write(path)
     }
 
@@ -95,19 +121,26 @@ impl Parent {
     /// Rewrites the receipt for a snapshot that the directory equals: the one just made, or the head.
     pub(super) fn keep_receipt(&self, context: &Context, snapshot: &Snapshot) -> Result<()> {
         let Some((path, receipt)) = &self.receipt else { return Ok(()) };
-        let receipt = Receipt { pending: None, ..names(receipt, snapshot, context) };
+        let receipt = Receipt { pending: None, quarantined: None, ..self.names(receipt, snapshot, context) };
         receipt.write(path)
     }
-}
 
-/// The receipt as it says that the directory equals a snapshot.
-fn names(receipt: &Receipt, snapshot: &Snapshot, context: &Context) -> Receipt {
-    Receipt {
-        snapshot: Some(snapshot.id),
-        tree: Some(snapshot.tree.page),
-        entries: snapshot.entries,
-        bytes: snapshot.bytes,
-        finished: context.options.clock.now(),
-        ..receipt.clone()
+    /// Notes in the receipt that the directory, as it is, was refused and is kept in quarantine.
+    pub(super) fn note_quarantine(&self, snapshot: &Snapshot) -> Result<()> {
+        let Some((path, receipt)) = &self.receipt else { return Ok(()) };
+        Receipt { quarantined: Some(snapshot.id), ..receipt.clone() }.write(path)
+    }
+
+    /// The receipt as it says that the directory equals a snapshot.
+    fn names(&self, receipt: &Receipt, snapshot: &Snapshot, context: &Context) -> Receipt {
+        Receipt {
+            epoch: self.epoch,
+            snapshot: Some(snapshot.id),
+            tree: Some(snapshot.tree.page),
+            entries: snapshot.entries,
+            bytes: snapshot.bytes,
+            finished: context.options.clock.now(),
+            ..receipt.clone()
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::{BackupOutcome, BackupReport, Context};
 use crate::clock::Stopwatch;
 use crate::format::commit::{Changes, Snapshot};
 use crate::guard::Refusal;
+use crate::history::judge::Overtaken;
 use crate::store::RequestCounts;
 
 /// A report in the making.
@@ -33,6 +34,7 @@ impl<'a> Report<'a> {
             sockets: 0,
             problems: Vec::new(),
             refusal: None,
+            overtaken: parent.overtaken(),
             uploaded_bytes: 0,
             requests: RequestCounts::default(),
             seconds: 0.0,
@@ -70,6 +72,14 @@ impl<'a> Report<'a> {
         self.report.changes = changes;
         self.report.parent = snapshot.parent;
         self.end(BackupOutcome::Done)
+    }
+
+    pub(super) fn forked(mut self, snapshot: Snapshot, overtaken: Overtaken) -> BackupReport {
+        self.of(&snapshot);
+        self.report.onto = snapshot.onto;
+        self.report.branch = snapshot.branch;
+        self.report.overtaken = Some(overtaken);
+        self.end(BackupOutcome::Forked)
     }
 
     pub(super) fn quarantined(mut self, snapshot: Snapshot, refusal: Refusal) -> BackupReport {

@@ -3,52 +3,28 @@
 use serde_json::{Map, Value, json};
 
 use super::State;
+use super::judge::Situation;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::commit::{Branch, Commit, Snapshot};
+use crate::format::commit::{Branch, Commit, Holder, Snapshot};
 use crate::guard::Approved;
 use crate::id::{SessionId, SnapshotId};
 
-/// Why a backup may not move its branch any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Overtaken {
-    /// The branch was claimed, promoted or rolled back since the backup began.
-    NewEpoch,
-    /// The branch belongs to a holder that has not released it.
-    Held,
-    /// The snapshot that ours was compared with has been forgotten.
-    ParentForgotten,
-}
-
-impl std::fmt::Display for Overtaken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NewEpoch => "the branch was claimed, promoted or rolled back in the meantime",
-            Self::Held => "the branch belongs to a holder that has not released it",
-            Self::ParentForgotten => "the snapshot that this one was compared with has been forgotten",
-        })
-    }
-}
-
-/// Judges by policy `append` whether a plain backup may follow the head of `state`, given the epoch that it read at
-/// its beginning and the snapshot that it reuses chunks of. The guard must approve against that head as well.
-pub(crate) fn may_follow(
-    state: &State,
-    branch: &str,
-    epoch: u64,
-    parent: Option<SnapshotId>,
-) -> std::result::Result<(), Overtaken> {
+/// What a state says about the branch of a session that has this parent.
+pub(crate) fn situation(state: &State, branch: &str, parent: Option<SnapshotId>) -> Situation<SnapshotId> {
     let current = state.commit.branches.get(branch);
-    if current.map_or(0, |branch| branch.epoch) != epoch {
-        return Err(Overtaken::NewEpoch);
+    Situation {
+        floor: state.commit.session_floor,
+        epoch: current.map_or(0, |branch| branch.epoch),
+        head: current.and_then(|branch| branch.head),
+        is_held: current.and_then(holder_of).is_some(),
+        retains_parent: parent.is_none_or(|parent| state.commit.snapshot(parent).is_some()),
     }
-    if current.and_then(|branch| branch.holder.as_ref()).is_some_and(|holder| !holder.released) {
-        return Err(Overtaken::Held);
-    }
-    if parent.is_some_and(|parent| state.commit.snapshot(parent).is_none()) {
-        return Err(Overtaken::ParentForgotten);
-    }
-    Ok(())
+}
+
+/// The holder of a branch, unless it has released it.
+pub(crate) fn holder_of(branch: &Branch) -> Option<&Holder> {
+    branch.holder.as_ref().filter(|holder| !holder.released)
 }
 
 /// The state with a new snapshot as the head of its branch. Only a guard makes the [`Approved`] that this asks for.
@@ -57,22 +33,61 @@ pub(crate) fn with_snapshot(state: &State, snapshot: Snapshot, approved: &Approv
         return Err(Error::internal(format!("branch {} does not fit what the guard approved", snapshot.branch)));
     }
     let mut commit = state.commit.clone();
-    set_head(&mut commit, &snapshot.branch, snapshot.id, None);
+    set_head(&mut commit, &snapshot.branch, snapshot.id);
     commit.snapshots.push(snapshot);
     Ok(commit)
 }
 
-fn set_head(commit: &mut Commit, branch: &str, head: SnapshotId, epoch: Option<u64>) {
-    let entry = commit.branches.entry(branch.to_owned()).or_insert_with(|| Branch {
-        head: None,
-        epoch: 0,
-        holder: None,
-        extra: Map::new(),
-    });
+fn set_head<'a>(commit: &'a mut Commit, branch: &str, head: SnapshotId) -> &'a mut Branch {
+    let entry = entry(commit, branch);
     entry.head = Some(head);
-    if let Some(epoch) = epoch {
-        entry.epoch = epoch;
+    entry
+}
+
+fn entry<'a>(commit: &'a mut Commit, branch: &str) -> &'a mut Branch {
+    let empty = || Branch { head: None, epoch: 0, holder: None, extra: Map::new() };
+    commit.branches.entry(branch.to_owned()).or_insert_with(empty)
+}
+
+/// The state in which a branch belongs to an owner: its epoch is the number of this commit, so that every earlier
+/// writer is fenced, also one of the same owner.
+pub(crate) fn claimed(state: &State, branch: &str, owner: &str, session: SessionId) -> (Commit, Value) {
+    let mut commit = state.commit.clone();
+    let entry = entry(&mut commit, branch);
+    entry.epoch = state.commit.seq + 1;
+    entry.holder = Some(Holder { owner: owner.to_owned(), session, released: false, extra: Map::new() });
+    (commit, json!({"kind": "claim", "branch": branch, "owner": owner}))
+}
+
+/// Gives a branch back if it belongs to this owner.
+pub(crate) fn give_back(commit: &mut Commit, branch: &str, owner: Option<&str>) {
+    let holder = commit.branches.get_mut(branch).and_then(|branch| branch.holder.as_mut());
+    if let Some(holder) = holder.filter(|holder| Some(holder.owner.as_str()) == owner) {
+        holder.released = true;
     }
+}
+
+/// The state in which an owner has given its branch back; `None` if it has already.
+///
+/// # Errors
+/// `NotFound` if there is no such branch, `Conflict` if it belongs to somebody else.
+pub(crate) fn released(state: &State, branch: &str, owner: &str) -> Result<Option<(Commit, Value)>> {
+    let mut commit = state.commit.clone();
+    let Some(entry) = commit.branches.get_mut(branch) else {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no branch {branch}")));
+    };
+    match &mut entry.holder {
+        Some(holder) if holder.owner == owner => {
+            if std::mem::replace(&mut holder.released, true) {
+                return Ok(None);
+            }
+        }
+        other => {
+            let whose = other.as_ref().map_or("nobody", |holder| holder.owner.as_str());
+            return Err(Error::new(ErrorKind::Conflict, format!("branch {branch} belongs to {whose}, not to {owner}")));
+        }
+    }
+    Ok(Some((commit, json!({"kind": "release", "branch": branch, "owner": owner}))))
 }
 
 /// The state with tags of a snapshot set and removed; `None` if that changes nothing.
@@ -127,6 +142,7 @@ pub(crate) fn promoted(
         branch: branch.clone(),
         onto: None,
         parent: head.map(|head| head.id),
+        promoted: Some(id),
         time: clock.now(),
         hold: None,
         ..source.clone()
@@ -134,7 +150,7 @@ pub(crate) fn promoted(
     snapshot.id = snapshot.derive_id()?;
     let op = json!({"kind": "promote", "branch": branch, "from": id, "snapshot": snapshot.id});
     let mut commit = state.commit.clone();
-    set_head(&mut commit, &branch, snapshot.id, Some(state.commit.seq + 1));
+    set_head(&mut commit, &branch, snapshot.id).epoch = state.commit.seq + 1;
     commit.snapshots.push(snapshot.clone());
     Ok((commit, snapshot, op))
 }

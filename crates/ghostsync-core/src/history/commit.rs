@@ -34,9 +34,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn begin(state: &State, writer: &str) -> Self {
+    pub(crate) fn begin(state: &State, writer: &str, owner: Option<&str>) -> Self {
         let version = concat!("ghostsync/", env!("CARGO_PKG_VERSION")).to_owned();
-        let writer = Writer { name: writer.to_owned(), owner: None, version, extra: Map::new() };
+        let writer = Writer { name: writer.to_owned(), owner: owner.map(str::to_owned), version, extra: Map::new() };
         Self { id: SessionId::random(), begin: state.commit.seq, writer }
     }
 
@@ -164,7 +164,7 @@ pub(crate) async fn change(
 ) -> Result<Option<State>> {
     let (mut base, _) = find_head(store, config, cache.and_then(HeadCache::load).as_ref()).await?;
     for _ in 0..MAX_REBASES {
-        let session = Session::begin(&base, writer);
+        let session = Session::begin(&base, writer, None);
         let Some((changed, op)) = function(&base, &session)? else { return Ok(None) };
         let Commit { branches, snapshots, .. } = changed;
         let commit = Commit { branches, snapshots, ..session.next_commit(&base, clock, op) };

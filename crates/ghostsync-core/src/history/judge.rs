@@ -52,8 +52,12 @@ pub enum Overtaken {
     NewEpoch,
     /// The branch belongs to a holder that has not released it.
     Held,
+    /// The branch does not belong to the owner who writes only while it does.
+    NotHeld,
     /// The head is not the snapshot that the directory was restored from.
     OtherHead,
+    /// Other writers were first, as often as it was tried.
+    Outrun,
 }
 
 /// Why nothing that a session uploaded may be referred to any more.
@@ -70,7 +74,9 @@ impl std::fmt::Display for Overtaken {
         f.write_str(match self {
             Self::NewEpoch => "it was claimed, promoted or rolled back in the meantime",
             Self::Held => "it belongs to a holder that has not released it",
+            Self::NotHeld => "it does not belong to this owner",
             Self::OtherHead => "its head is not the snapshot that the directory was restored from",
+            Self::Outrun => "other writers were first, as often as it was tried",
         })
     }
 }

@@ -6,7 +6,9 @@ mod commit;
 mod head;
 pub mod judge;
 
-pub(crate) use branch::{may_follow, promoted, with_hold, with_snapshot, with_tags};
+pub(crate) use branch::{
+    claimed, give_back, holder_of, promoted, released, situation, with_hold, with_snapshot, with_tags,
+};
 pub(crate) use cache::HeadCache;
 pub(crate) use commit::{Attempt, Session, attempt, change};
 pub use head::State;

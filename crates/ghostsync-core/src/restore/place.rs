@@ -173,6 +173,7 @@ mod tests {
             bytes: 0,
             directory: DirectoryId::of(&directory).expect("is there"),
             finished: jiff::Timestamp::UNIX_EPOCH,
+            quarantined: None,
             pending: None,
         };
         assert_refused(examine_with(&directory, &options));

@@ -72,6 +72,7 @@ pub(super) fn receipt(
         bytes: snapshot.map_or(0, |snapshot| snapshot.bytes),
         directory: directory.id(),
         finished: options.clock.now(),
+        quarantined: None,
         pending: None,
     }
 }

@@ -60,6 +60,7 @@ fn receipt() -> Receipt {
         bytes: 6592,
         directory: DirectoryId { device: 4, inode: 5 },
         finished: "2026-01-02T03:04:05Z".parse().expect("a time"),
+        quarantined: None,
         pending: Some(SessionId::from_bytes([6; 16])),
     }
 }
