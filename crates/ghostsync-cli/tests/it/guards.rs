@@ -1,0 +1,98 @@
+//! What cannot be read: refused at the root, and below it never taken for removed.
+//!
+//! The superuser reads everything, so where the tests run as root the command runs as somebody else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{Ran, Sandbox};
+
+/// The user and the group that nobody else is.
+const NOBODY: &str = "65534";
+
+/// A sandbox whose owner may not read what is closed.
+struct Unprivileged {
+    sandbox: Sandbox,
+    /// For the superuser: the command where anybody can run it; the build may lie in a folder that is closed to others.
+    program: Option<tempfile::TempDir>,
+}
+
+impl Unprivileged {
+    /// With one snapshot of a few files; `None`, and a word why, where nobody can be made of the superuser.
+    fn new() -> Option<Self> {
+        let sandbox = Sandbox::with_snapshot(3);
+        for name in ["d/a", "d/below/b", "e"] {
+            sandbox.write(&format!("source/{name}"), format!("content of {name}"));
+        }
+        if !rustix::process::geteuid().is_root() {
+            let this = Self { sandbox, program: None };
+            this.json(0, &["backup", "source"]);
+            return Some(this);
+        }
+        let program = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).expect("opened");
+        let (built, path) = (env!("CARGO_BIN_EXE_ghostsync"), program.path().join("ghostsync"));
+        fs::hard_link(built, &path).or_else(|_| fs::copy(built, &path).map(drop)).expect("a copy");
+        let owned = Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(sandbox.path("")).status();
+        let this = Self { sandbox, program: Some(program) };
+        // The command itself decides: what can be told from outside is not whether it runs there.
+        let runs = owned.is_ok_and(|owned| owned.success())
+            && this.command(&["version"]).output().is_ok_and(|output| output.status.success());
+        if !runs {
+            println!("skipped: the command cannot be run as another user here");
+            return None;
+        }
+        this.json(0, &["backup", "source"]);
+        Some(this)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let direct = self.sandbox.command(args);
+        let Some(program) = &self.program else { return direct };
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+        command.arg(program.path().join("ghostsync")).args(args).current_dir(self.sandbox.path("")).env_clear();
+        command.envs(direct.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it with `--json`; it must end with a code and print one document.
+    fn json(&self, code: i32, args: &[&str]) -> Value {
+        let ran = Ran::of(self.command(&[args, &["--json"]].concat()).output().expect("runs"));
+        assert_eq!(ran.code, code, "{args:?}: {}{}", ran.stdout, ran.stderr);
+        ran.document()
+    }
+
+    fn close(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.sandbox.path(name), fs::Permissions::from_mode(mode)).expect("another mode");
+    }
+
+    fn objects(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        self.sandbox.tree("repository")
+    }
+}
+
+#[test]
+fn a_root_that_cannot_be_read_is_refused_whatever_is_allowed() {
+    let Some(user) = Unprivileged::new() else { return };
+    let before = user.objects();
+    // Closed; entered but not listed; listed but not entered.
+    for mode in [0o000, 0o311, 0o644] {
+        user.close("source", mode);
+        for args in [
+            &["backup", "source"][..],
+            &["backup", "source", "--branch", "new"],
+            &["backup", "source", "--allow-empty", "--max-delete", "100%", "--on-refusal", "quarantine"],
+        ] {
+            let refused = user.json(10, args);
+            assert_eq!((&refused["refusal"]["guard"], &refused["plan"]), (&json!("source"), &Value::Null), "{mode:o}");
+        }
+        assert!(user.objects() == before, "{mode:o}");
+    }
+    user.close("source", 0o755);
+    assert_eq!(user.json(0, &["backup", "source"])["outcome"], "unchanged");
+}
