@@ -1,6 +1,7 @@
 //! The story of a backup: walk, compare, guard, read and chunk, pack, upload, guard again, pages, commit.
 //!
-//! What is known to be refused before contents are read costs no object. Packs that were uploaded before a late
+//! What is known to be refused before contents are read costs no object, and what turns out to be refused or unchanged
+//! when they have been read costs the packs that had become full by then. Packs that were uploaded before a late
 //! refusal, a lost race or a crash are garbage that nothing refers to: a commit is the only thing that publishes.
 
 mod blocks;
@@ -227,27 +228,37 @@ fn run(
     }
 
     let session = Session::begin(&state, &context.options.writer);
-    let stored = store::store(&context, &parent, survey, &session)?;
-    report.stored(&stored);
+    let made = store::make(&context, &parent, survey, &session)?;
+    report.found(&made.tallied);
     // Again, with what was learnt while reading: contents, moves, and what could not be read.
-    let verdict = guard::judge(&stored.tallied.findings, policy);
+    let verdict = guard::judge(&made.tallied.findings, policy);
     if verdict.is_ok()
         && let Some(snapshot) = parent.snapshot()
-        && stored.tallied.differences == 0
+        && made.tallied.differences == 0
         && !context.options.force
     {
-        stored.known.finish(snapshot.id, context.root.directory_id());
+        made.known.finish(snapshot.id, context.root.directory_id());
         parent.keep_receipt(&context, snapshot)?;
         return Ok(report.unchanged(snapshot));
     }
-    let published = match verdict {
-        Ok(approved) => publish::on_branch(&context, &parent, &state, &session, &stored, approved)?,
+    let approved = match verdict {
+        Ok(approved) => approved,
         Err(refusal) if keeps_refused => {
-            let kept = publish::in_quarantine(&context, &parent, &state, &session, &stored, &refusal)?;
+            let kept = match publish::kept_already(&state, &context.options.branch, &made.tree) {
+                Some(kept) => kept.clone(),
+                None => {
+                    let stored = made.send()?;
+                    report.stored(&stored);
+                    publish::in_quarantine(&context, &parent, &state, &session, &stored, &refusal)?
+                }
+            };
             return Ok(report.quarantined(kept, *refusal));
         }
         Err(refusal) => return Err((*refusal).into()),
     };
+    let stored = made.send()?;
+    report.stored(&stored);
+    let published = publish::on_branch(&context, &parent, &state, &session, &stored, approved)?;
     Ok(match published {
         Published::Made(snapshot, changes) => {
             stored.known.finish(snapshot.id, context.root.directory_id());

@@ -12,7 +12,7 @@ use crate::guard::{self, Approved, Refusal};
 use crate::history::{self, Attempt, Session, may_follow, with_snapshot};
 use crate::repository::State;
 use crate::store::keys;
-use crate::tree::{Merge, TreeIter};
+use crate::tree::{Merge, TreeIter, WrittenTree};
 
 /// How often a backup goes after the head of another that was first.
 const MAX_APPENDS: u32 = 3;
@@ -90,6 +90,14 @@ pub(super) fn on_branch(
     conflict(context, parent, "other writers kept winning")
 }
 
+/// The newest snapshot that is kept in quarantine for a branch, if it has this very tree.
+pub(super) fn kept_already<'a>(state: &'a State, onto: &str, tree: &WrittenTree) -> Option<&'a Snapshot> {
+    let is_kept =
+        |snapshot: &&Snapshot| snapshot.onto.as_deref() == Some(onto) && snapshot.branch.starts_with("quarantine/");
+    let newest = state.commit.snapshots.iter().rev().find(is_kept)?;
+    (newest.tree.page == tree.root.page).then_some(newest)
+}
+
 /// Keeps a refused tree on a branch of its own; one that equals the newest kept there adds nothing.
 pub(super) fn in_quarantine(
     context: &Context,
@@ -105,13 +113,7 @@ pub(super) fn in_quarantine(
     let tree = tree_ref(context, parent, stored)?;
     let mut base = state.clone();
     for _ in 0..MAX_REBASES {
-        let kept = base
-            .commit
-            .snapshots
-            .iter()
-            .rev()
-            .find(|snapshot| snapshot.onto.as_ref() == Some(onto) && snapshot.branch.starts_with("quarantine/"));
-        if let Some(kept) = kept.filter(|kept| kept.tree.page == tree.page) {
+        if let Some(kept) = kept_already(&base, onto, &stored.tree) {
             return Ok(kept.clone());
         }
         if parent.id().is_some_and(|parent| base.commit.snapshot(parent).is_none()) {

@@ -50,7 +50,6 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn stored(&mut self, stored: &Stored) {
-        self.found(&stored.tallied);
         self.report.uploaded_bytes = stored.uploaded_bytes;
         self.report.tree = Some(stored.tree.root.page);
     }

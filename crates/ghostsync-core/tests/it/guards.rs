@@ -316,7 +316,9 @@ async fn what_is_refused_is_kept_in_quarantine_once_and_the_branch_stays() {
     let first = bench.run(options()).await.expect("kept");
     assert_eq!((first.outcome, first.onto.as_deref()), (BackupOutcome::Quarantined, Some("main")));
     assert!(first.branch.starts_with("quarantine/main/"));
+    let objects = bench.objects().await;
     let second = bench.run(options()).await.expect("kept already");
+    assert!(bench.objects().await == objects, "and nothing is added");
     assert_eq!((second.outcome, second.snapshot), (BackupOutcome::Quarantined, first.snapshot));
     let state = bench.repository.state().await.expect("a state");
     assert_eq!(state.commit.head("main").expect("a head").id, head);
