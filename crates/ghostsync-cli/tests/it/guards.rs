@@ -101,6 +101,56 @@ fn a_root_that_cannot_be_read_is_refused_whatever_is_allowed() {
     assert_eq!(user.json(0, &["backup", "source"])["outcome"], "unchanged");
 }
 
+/// What is closed, how, and what cannot be read because of it.
+const CLOSED: [(&str, u32, &str); 4] =
+    [("e", 0o000, "e"), ("d", 0o000, "d"), ("d", 0o444, "d/a"), ("d/below", 0o000, "d/below")];
+
+#[test]
+fn what_cannot_be_read_is_carried_forward_and_never_removed() {
+    for (closed, mode, unread) in CLOSED {
+        let case = format!("{closed} {mode:o}");
+        let Some(user) = Unprivileged::new() else { return };
+        let entries = user.snapshots()[1]["entries"].clone();
+        user.sandbox.write("source/file00", "of another length");
+        user.sandbox.write("source/e", "another, and nobody will know");
+        user.close(&format!("source/{closed}"), mode);
+        let before = user.objects();
+        let refused = user.json(10, &["backup", "source", "--strict"]);
+        assert_eq!(refused["refusal"]["guard"], "unreadable", "{case}");
+        assert_eq!(user.snapshots().len(), 2);
+        assert!(user.objects() == before, "{case}");
+
+        let incomplete = user.json(3, &["backup", "source", "--max-delete", "0"]);
+        assert_eq!((&incomplete["outcome"], &incomplete["removed"]), (&json!("done"), &json!(0)), "{case}");
+        assert_eq!((&incomplete["entries"], &incomplete["problems"][0]["path"]), (&entries, &json!(unread)), "{case}");
+        let newest = user.snapshots().pop().expect("a snapshot");
+        assert_eq!((&newest["id"], &newest["complete"]), (&incomplete["snapshot"], &json!(false)), "{case}");
+
+        // Nothing else is new: no snapshot, and no success either.
+        let again = user.json(3, &["backup", "source", "--max-delete", "0"]);
+        assert_eq!((&again["outcome"], &again["snapshot"]), (&json!("unchanged"), &incomplete["snapshot"]), "{case}");
+        assert_eq!((&again["problems"][0]["path"], user.snapshots().len()), (&json!(unread), 3), "{case}");
+
+        user.json(0, &["restore", "out"]);
+        for (name, mode) in [("out/d", 0o755), ("out/d/below", 0o755), ("out/e", 0o644)] {
+            user.close(name, mode);
+        }
+        let read = |name: &str| user.sandbox.read(&format!("out/{name}"));
+        assert_eq!(
+            (read("d/a"), read("d/below/b")),
+            ("content of d/a".into(), "content of d/below/b".into()),
+            "{case}"
+        );
+        assert_eq!(read("file00"), "of another length", "{case}");
+        assert_eq!(read("e") == "content of e", closed == "e", "{case}: the parent's version");
+
+        // Open again, it is read again.
+        user.close(&format!("source/{closed}"), 0o755);
+        assert_eq!(user.json(0, &["backup", "source"])["outcome"], "done", "{case}");
+        assert_eq!(user.snapshots()[3]["complete"], true, "{case}");
+    }
+}
+
 #[test]
 fn where_nothing_differs_but_what_cannot_be_read_there_is_no_snapshot() {
     let Some(user) = Unprivileged::new() else { return };
