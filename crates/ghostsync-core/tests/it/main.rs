@@ -16,6 +16,7 @@ mod horrors;
 mod hostile_snapshots;
 mod limits;
 mod real_stores;
+mod receipts;
 mod recover_by_hand;
 mod requests;
 mod restoring;
