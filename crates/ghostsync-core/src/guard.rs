@@ -265,14 +265,17 @@ impl Refusal {
 
 /// Judges findings by a policy. Pure: the same findings and policy give the same answer.
 pub(crate) fn judge(findings: &Findings, policy: &Policy) -> Result<Approved, Box<Refusal>> {
-    let checks = [empty(findings, policy), max_delete(findings, policy), excluded(findings, policy)];
-    let more = [max_change(findings, policy), unreadable(findings, policy)];
-    for refusal in checks.into_iter().chain(more).flatten() {
-        if policy.override_plan.is_none() || refusal.plan != policy.override_plan {
-            return Err(Box::new(refusal));
-        }
+    let overridden = |refusal: &Refusal| policy.override_plan.is_some() && refusal.plan == policy.override_plan;
+    let empty = empty(findings, policy);
+    // Emptying a tree on purpose is one decision, not two, in whichever way it is said.
+    let emptied_on_purpose = findings.entries == 0 && (policy.allow_empty || empty.as_ref().is_some_and(overridden));
+    let max_delete = max_delete(findings, policy).filter(|_| !emptied_on_purpose);
+    let checks =
+        [empty, max_delete, excluded(findings, policy), max_change(findings, policy), unreadable(findings, policy)];
+    match checks.into_iter().flatten().find(|refusal| !overridden(refusal)) {
+        Some(refusal) => Err(Box::new(refusal)),
+        None => Ok(Approved { quarantine: false }),
     }
-    Ok(Approved { quarantine: false })
 }
 
 fn refusal(guard: Guard, findings: &Findings, causes: &Causes, limit: Option<Cap>, reason: String) -> Refusal {
@@ -294,10 +297,6 @@ fn empty(findings: &Findings, policy: &Policy) -> Option<Refusal> {
 }
 
 fn max_delete(findings: &Findings, policy: &Policy) -> Option<Refusal> {
-    // Emptying a tree on purpose is one decision, not two.
-    if policy.allow_empty && findings.entries == 0 {
-        return None;
-    }
     let (removed, files) = (&findings.removed, findings.parent_files);
     (!policy.max_delete.allows(removed.count, files)).then(|| {
         let cap = policy.max_delete;
@@ -331,3 +330,6 @@ fn unreadable(findings: &Findings, policy: &Policy) -> Option<Refusal> {
         refusal(Guard::Unreadable, findings, unreadable, None, reason)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,12 +158,15 @@ fn backups_at_once_are_told_the_truth_and_nothing_acknowledged_is_lost() {
         let ended = child.wait_with_output().expect("ends");
         let said: serde_json::Value = serde_json::from_slice(&ended.stdout).expect("a document");
         match ended.status.code() {
-            Some(0) => acknowledged.push((writer, said["snapshot"].as_str().expect("an id").to_owned())),
-            Some(11) => assert_eq!(said["outcome"], "conflict", "{said}"),
+            Some(0) => assert_eq!((&said["outcome"], &said["branch"]), (&"done".into(), &"main".into()), "{said}"),
+            Some(11) => {
+                assert_eq!(said["outcome"], "conflict", "{said}");
+                assert!(said["fork"].as_str().expect("a fork").starts_with("fork/main/"), "{said}");
+            }
             other => panic!("{other:?}: {said} {}", String::from_utf8_lossy(&ended.stderr)),
         }
+        acknowledged.push((writer, said["snapshot"].as_str().expect("an id").to_owned()));
     }
-    assert!(!acknowledged.is_empty());
     let listed = sandbox.ok(&["snapshots", "--json"]);
     assert_eq!(listed.stdout.lines().count(), acknowledged.len(), "{}", listed.stdout);
     for (writer, snapshot) in acknowledged {

@@ -102,6 +102,10 @@ fn the_tripwire() {
     sandbox.write("out/late", "x");
     let overtaken = sandbox.json(11, &backup);
     assert_eq!(overtaken["outcome"], "conflict");
+    let fork = overtaken["snapshot"].as_str().expect("what it had is kept");
+    assert!(overtaken["fork"].as_str().is_some_and(|fork| fork.starts_with("fork/main/")), "{overtaken}");
+    sandbox.ok(&["restore", "late", "--snapshot", fork]);
+    assert_eq!(sandbox.read("late/late"), "x");
 
     sandbox.write("out/receipt.json", "{}");
     assert_eq!(sandbox.json(10, &backup)["refusal"]["guard"], "receipt");

@@ -133,7 +133,7 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().expect("ends by itself"),
             stdout: String::from_utf8(output.stdout).expect("UTF-8 on stdout"),

@@ -1,8 +1,10 @@
 //! The story of a backup: walk, compare, guard, read and chunk, pack, upload, guard again, pages, commit.
 //!
-//! What is known to be refused before contents are read costs no object. Packs that were uploaded before a late
+//! What is known to be refused before contents are read costs no object, and what turns out to be refused or unchanged
+//! when they have been read costs the packs that had become full by then. Packs that were uploaded before a late
 //! refusal, a lost race or a crash are garbage that nothing refers to: a commit is the only thing that publishes.
 
+mod aside;
 mod blocks;
 mod decide;
 mod dedup;
@@ -20,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::clock::{Clock, Stopwatch, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Changes, check_owner_name, check_written_branch_name};
 use crate::guard::{self, Policy, Refusal};
@@ -36,9 +38,10 @@ use crate::store::RequestCounts;
 
 pub use crate::source::Excludes;
 
+use aside::Aside;
 use parent::Parent;
-use publish::Published;
-use report::Report;
+use publish::{Published, Publisher};
+use report::{Before, Report};
 
 /// What to do with what a guard refuses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -187,18 +190,18 @@ pub async fn backup(
 ) -> Result<BackupReport> {
     check(&options)?;
     repository.config().check_writable()?;
-    let began = (repository.store().requests(), Stopwatch::start());
+    let before = Before::now(repository.store());
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let waiter = Waiter::new(options.interrupt.clone());
     let run = move || {
         for _ in 1..MAX_BEGINNINGS {
             let observer = Arc::clone(&observer);
-            match run(repository.clone(), &source, options.clone(), waiter.clone(), observer, began) {
+            match run(repository.clone(), &source, options.clone(), waiter.clone(), observer, before) {
                 Err(error) if error.kind() == ErrorKind::Fenced => {}
                 ended => return ended,
             }
         }
-        run(repository, &source, options, waiter, observer, began)
+        run(repository, &source, options, waiter, observer, before)
     };
     tokio::task::spawn_blocking(run)
         .await
@@ -222,7 +225,7 @@ fn run(
     options: BackupOptions,
     waiter: Waiter,
     observer: Arc<dyn Observer>,
-    (requests, watch): (RequestCounts, Stopwatch),
+    before: Before,
 ) -> Result<BackupReport> {
     let began = options.clock.now();
     let state = waiter.wait(repository.state())?;
@@ -232,61 +235,51 @@ fn run(
     let context = Context { repository, root, matcher, options, waiter, observer, source: source.to_path_buf(), began };
     let policy = &context.options.policy;
 
+    let session = Session::begin(&state, &context.options.writer, context.options.owner.as_deref());
+    let publisher = Publisher { context: &context, parent: &parent, session: &session };
+
     let mut survey = survey::survey(&context, &parent)?;
     let mut verdict = guard::judge(&survey.tallied.findings, policy);
     if verdict.as_ref().is_err_and(|refusal| refusal.guard == guard::Guard::MaxDelete) {
         survey::recount_with_moves(&context, &parent, &mut survey)?;
         verdict = guard::judge(&survey.tallied.findings, policy);
     }
-    let mut report = Report::new(&context, &parent, requests, watch);
+    let mut report = Report::new(&context, &parent, before);
     report.found(&survey.tallied);
     if context.options.dry_run {
         return Ok(report.planned(verdict.err()));
     }
-    let keeps_refused = context.options.on_refusal == OnRefusal::Quarantine;
-    if let Err(refusal) = &verdict
-        && !keeps_refused
-    {
+    if let (Err(refusal), false) = (&verdict, context.keeps_refused()) {
         return Err((**refusal).clone().into());
     }
 
     let nothing_to_do = survey.files == 0 && survey.tallied.differences == 0 && !context.options.force;
     if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
-        publish::nothing(&context, &parent, snapshot)?;
+        publisher.nothing(snapshot)?;
         survey::note_known(&context, &mut survey, snapshot.id)?;
         return Ok(report.unchanged(snapshot));
     }
 
-    let session = Session::begin(&state, &context.options.writer, context.options.owner.as_deref());
-    let stored = store::store(&context, &parent, survey, &session)?;
-    report.stored(&stored);
+    let made = store::make(&context, &parent, survey, &session)?;
+    report.found(&made.tallied);
     // Again, with what was learnt while reading: contents, moves, and what could not be read.
-    let verdict = guard::judge(&stored.tallied.findings, policy);
-    if verdict.is_ok()
-        && let Some(snapshot) = parent.snapshot()
-        && stored.tallied.differences == 0
-        && !context.options.force
-    {
-        publish::nothing(&context, &parent, snapshot)?;
-        stored.known.finish(snapshot.id, context.root.directory_id());
+    let verdict = guard::judge(&made.tallied.findings, policy);
+    let nothing_to_do = verdict.is_ok() && made.tallied.differences == 0 && !context.options.force;
+    if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
+        publisher.nothing(snapshot)?;
+        made.known.finish(snapshot.id, context.root.directory_id());
         return Ok(report.unchanged(snapshot));
     }
-    let published = match verdict {
-        Ok(approved) => publish::publish(&context, &parent, &state, &session, &stored, approved)?,
-        Err(refusal) => Published::Refused(refusal),
+    let published = match (verdict, parent.overtaken()) {
+        (Ok(approved), None) => publisher.on_branch(&state, made.send()?, approved)?,
+        (Ok(approved), Some(overtaken)) => publisher.aside(&state, made, Aside::Fork(approved, overtaken))?,
+        (Err(refusal), _) if context.keeps_refused() => publisher.aside(&state, made, Aside::Quarantine(refusal))?,
+        (Err(refusal), _) => return Err((*refusal).into()),
     };
     Ok(match published {
-        Published::Made(snapshot, changes) => {
-            stored.known.finish(snapshot.id, context.root.directory_id());
-            report.done(&snapshot, changes)
-        }
+        Published::Made(snapshot, changes) => report.done(&snapshot, changes),
         Published::EqualsHead(snapshot) => report.unchanged(&snapshot),
-        Published::Forked(snapshot, overtaken) => report.forked(*snapshot, overtaken),
-        Published::Refused(refusal) if keeps_refused => {
-            let kept = publish::in_quarantine(&context, &parent, &state, &session, &stored, &refusal)?;
-            report.quarantined(kept, *refusal)
-        }
-        Published::Refused(refusal) => return Err((*refusal).into()),
+        Published::Aside(snapshot, aside) => report.aside(*snapshot, aside),
     })
 }
 
@@ -303,6 +296,10 @@ struct Context {
 }
 
 impl Context {
+    fn keeps_refused(&self) -> bool {
+        self.options.on_refusal == OnRefusal::Quarantine
+    }
+
     /// Where large lists are kept while the backup runs.
     fn folder(&self) -> Option<&Path> {
         self.repository.cache_folder()

@@ -1,25 +1,37 @@
 //! Puts together what a backup tells at its end.
 
+use super::aside::Aside;
 use super::parent::Parent;
-use super::store::Stored;
 use super::tally::Tallied;
 use super::{BackupOutcome, BackupReport, Context};
 use crate::clock::Stopwatch;
 use crate::format::commit::{Changes, Snapshot};
 use crate::guard::Refusal;
-use crate::history::judge::Overtaken;
-use crate::store::RequestCounts;
+use crate::store::{RequestCounts, Store};
+
+/// How things stood before the backup began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before {
+    requests: RequestCounts,
+    sent_bytes: u64,
+    watch: Stopwatch,
+}
+
+impl Before {
+    pub(super) fn now(store: &Store) -> Self {
+        Self { requests: store.requests(), sent_bytes: store.sent_bytes(), watch: Stopwatch::start() }
+    }
+}
 
 /// A report in the making.
 pub(super) struct Report<'a> {
     context: &'a Context,
     report: BackupReport,
-    requests: RequestCounts,
-    watch: Stopwatch,
+    before: Before,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(context: &'a Context, parent: &Parent, requests: RequestCounts, watch: Stopwatch) -> Self {
+    pub(super) fn new(context: &'a Context, parent: &Parent, before: Before) -> Self {
         let report = BackupReport {
             outcome: BackupOutcome::Done,
             snapshot: None,
@@ -39,7 +51,7 @@ impl<'a> Report<'a> {
             requests: RequestCounts::default(),
             seconds: 0.0,
         };
-        Self { context, report, requests, watch }
+        Self { context, report, before }
     }
 
     pub(super) fn found(&mut self, tallied: &Tallied) {
@@ -49,12 +61,6 @@ impl<'a> Report<'a> {
         self.report.excluded = tallied.findings.excluded.count();
         self.report.sockets = tallied.sockets;
         self.report.problems.clone_from(&tallied.problems);
-    }
-
-    pub(super) fn stored(&mut self, stored: &Stored) {
-        self.found(&stored.tallied);
-        self.report.uploaded_bytes = stored.uploaded_bytes;
-        self.report.tree = Some(stored.tree.root.page);
     }
 
     pub(super) fn planned(mut self, refusal: Option<Box<Refusal>>) -> BackupReport {
@@ -74,20 +80,20 @@ impl<'a> Report<'a> {
         self.end(BackupOutcome::Done)
     }
 
-    pub(super) fn forked(mut self, snapshot: Snapshot, overtaken: Overtaken) -> BackupReport {
+    pub(super) fn aside(mut self, snapshot: Snapshot, aside: Aside) -> BackupReport {
         self.of(&snapshot);
         self.report.onto = snapshot.onto;
         self.report.branch = snapshot.branch;
-        self.report.overtaken = Some(overtaken);
-        self.end(BackupOutcome::Forked)
-    }
-
-    pub(super) fn quarantined(mut self, snapshot: Snapshot, refusal: Refusal) -> BackupReport {
-        self.of(&snapshot);
-        self.report.onto = snapshot.onto;
-        self.report.branch = snapshot.branch;
-        self.report.refusal = Some(refusal);
-        self.end(BackupOutcome::Quarantined)
+        match aside {
+            Aside::Fork(_, overtaken) => {
+                self.report.overtaken = Some(overtaken);
+                self.end(BackupOutcome::Forked)
+            }
+            Aside::Quarantine(refusal) => {
+                self.report.refusal = Some(*refusal);
+                self.end(BackupOutcome::Quarantined)
+            }
+        }
     }
 
     fn of(&mut self, snapshot: &Snapshot) {
@@ -97,8 +103,10 @@ impl<'a> Report<'a> {
 
     fn end(mut self, outcome: BackupOutcome) -> BackupReport {
         self.report.outcome = outcome;
-        self.report.requests = self.context.repository.store().requests().since(self.requests);
-        self.report.seconds = self.watch.seconds();
+        let store = self.context.repository.store();
+        self.report.requests = store.requests().since(self.before.requests);
+        self.report.uploaded_bytes = store.sent_bytes().saturating_sub(self.before.sent_bytes);
+        self.report.seconds = self.before.watch.seconds();
         self.report
     }
 }

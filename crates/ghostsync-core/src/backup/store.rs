@@ -39,18 +39,36 @@ const MAX_WAITING: usize = 8192;
 /// Blocks that are being compressed.
 const MAX_BLOCKS_AHEAD: u64 = 6;
 
-/// What the second pass stored.
+/// What the second pass made. The packs that were not full yet wait for the word that they are wanted.
+pub(super) struct Made {
+    pub(super) tree: WrittenTree,
+    pub(super) tallied: Tallied,
+    pub(super) known: KnownWriter,
+    data: DataPacks,
+    meta: MetaPacks,
+}
+
+/// The same, stored: every pack is acknowledged, and nothing refers to them yet.
 pub(super) struct Stored {
     pub(super) tree: WrittenTree,
     /// Lengths of the meta packs made here.
     pub(super) pack_lengths: HashMap<PackName, u64>,
-    pub(super) uploaded_bytes: u64,
     pub(super) tallied: Tallied,
     pub(super) known: KnownWriter,
 }
 
-/// Stores a source as the survey saw it. Returns when every pack is acknowledged; nothing refers to them yet.
-pub(super) fn store(context: &Context, parent: &Parent, survey: Survey, session: &Session) -> Result<Stored> {
+impl Made {
+    /// Sends what is left, and waits until every pack is acknowledged.
+    pub(super) fn send(self) -> Result<Stored> {
+        let Self { tree, tallied, known, data, mut meta } = self;
+        data.finish(meta.uploader())?;
+        let pack_lengths = meta.finish()?;
+        Ok(Stored { tree, pack_lengths, tallied, known })
+    }
+}
+
+/// Makes blocks and pages of a source as the survey saw it; packs are sent as they become full.
+pub(super) fn make(context: &Context, parent: &Parent, survey: Survey, session: &Session) -> Result<Made> {
     let Survey { mut seen, tallied, files, bytes, parent_chunks, parent_pages } = survey;
     context.observer.progress(Progress::Planned { files, bytes });
     let pages = Arc::clone(context.repository.pages());
@@ -441,15 +459,14 @@ impl Assembly<'_> {
         self.tree.push(placed, &mut self.meta)
     }
 
-    fn finish(mut self, readers: &Readers) -> Result<Stored> {
+    fn finish(mut self, readers: &Readers) -> Result<Made> {
         while !self.queue.is_empty() {
             self.context.options.interrupt.check()?;
             self.take_front(readers)?;
         }
         self.settle(true)?;
-        self.data.finish(self.meta.uploader())?;
         let tree = self.tree.finish(&mut self.meta)?;
-        let (pack_lengths, uploaded_bytes) = self.meta.finish()?;
-        Ok(Stored { tree, pack_lengths, uploaded_bytes, tallied: self.tally.finish(self.added)?, known: self.known })
+        let tallied = self.tally.finish(self.added)?;
+        Ok(Made { tree, tallied, known: self.known, data: self.data, meta: self.meta })
     }
 }

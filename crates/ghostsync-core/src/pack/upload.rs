@@ -23,7 +23,6 @@ pub(crate) struct Uploader {
     observer: Observed,
     slots: Arc<Semaphore>,
     running: JoinSet<Result<()>>,
-    uploaded_bytes: u64,
 }
 
 struct Observed(Arc<dyn Observer>);
@@ -37,7 +36,7 @@ impl std::fmt::Debug for Observed {
 impl Uploader {
     pub(crate) fn new(store: Store, waiter: Waiter, observer: Arc<dyn Observer>) -> Self {
         let slots = Arc::new(Semaphore::new(PACKS_IN_FLIGHT));
-        Self { store, waiter, observer: Observed(observer), slots, running: JoinSet::new(), uploaded_bytes: 0 }
+        Self { store, waiter, observer: Observed(observer), slots, running: JoinSet::new() }
     }
 
     /// Begins to send one pack; waits while too many are in flight.
@@ -52,7 +51,6 @@ impl Uploader {
         let permit = self
             .waiter
             .wait(async { slots.acquire_owned().await.map_err(|_| Error::internal("the upload was closed")) })?;
-        self.uploaded_bytes += bytes.len() as u64;
         let (store, observer) = (self.store.clone(), Arc::clone(&self.observer.0));
         let task = async move {
             let sent = bytes.len() as u64;
@@ -64,15 +62,15 @@ impl Uploader {
         Ok(())
     }
 
-    /// Waits until every pack is acknowledged, and tells how many bytes were sent in all.
+    /// Waits until every pack is acknowledged.
     ///
     /// # Errors
     /// That of the first pack that failed; `Interrupted`.
-    pub(crate) fn finish(mut self) -> Result<u64> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         while let Some(done) = self.waiter.wait(async { Ok(self.running.join_next().await) })? {
             flatten(done)?;
         }
-        Ok(self.uploaded_bytes)
+        Ok(())
     }
 }
 

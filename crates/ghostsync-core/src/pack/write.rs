@@ -128,13 +128,14 @@ impl MetaPacks {
     }
 
     /// Sends what is left, waits until every pack is acknowledged, and tells the lengths of the meta packs made
-    /// here and how many bytes were sent in all.
+    /// here.
     ///
     /// # Errors
     /// The uploader's.
-    pub(crate) fn finish(mut self) -> Result<(HashMap<PackName, u64>, u64)> {
+    pub(crate) fn finish(mut self) -> Result<HashMap<PackName, u64>> {
         self.send()?;
-        Ok((self.lengths, self.uploader.finish()?))
+        self.uploader.finish()?;
+        Ok(self.lengths)
     }
 
     fn send(&mut self) -> Result<()> {

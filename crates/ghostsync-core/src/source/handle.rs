@@ -34,6 +34,8 @@ impl SourceRoot {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
         let id = id_of(&rustix::fs::fstat(&handle).map_err(failed)?);
+        // One that may be listed but not entered can be opened, and nothing in it be reached.
+        open_directory(handle.as_fd(), c".").map_err(failed)?;
         Ok(Self { handle: Arc::new(handle), id, path: path.to_owned() })
     }
 

@@ -29,6 +29,7 @@ pub(super) struct Counts {
     delete: AtomicU64,
     head: AtomicU64,
     received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl Counts {
@@ -45,6 +46,14 @@ impl Counts {
 
     pub(super) fn receive(&self, bytes: usize) {
         self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn send(&self, bytes: usize) {
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn received_bytes(&self) -> u64 {
@@ -80,6 +89,7 @@ impl fmt::Display for CountingStore {
 impl ObjectStore for CountingStore {
     async fn put_opts(&self, location: &Key, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         one_more(&self.counts.put);
+        self.counts.send(payload.content_length());
         self.inner.put_opts(location, payload, opts).await
     }
 

@@ -170,6 +170,11 @@ impl Store {
         self.counts.received_bytes()
     }
 
+    /// The bytes of bodies sent so far through this store and its clones, acknowledged or not.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.counts.sent_bytes()
+    }
+
     /// Reads a whole object of at most `limit` bytes; `None` if it is not there.
     pub(crate) async fn get(&self, key: &Key, limit: u64) -> Result<Option<Bytes>> {
         let answer = match self.objects.get_opts(key, GetOptions::default()).await {

@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, Excludes, OnRefusal, backup};
 use ghostsync_core::guard::{Cap, Guard, Policy, Refusal};
-use ghostsync_core::observer::NoObserver;
+use ghostsync_core::history::judge::Overtaken;
+use ghostsync_core::id::SnapshotId;
+use ghostsync_core::observer::{NoObserver, Progress};
+use ghostsync_core::receipt::{DirectoryId, Receipt};
 use ghostsync_core::repository::{OpenOptions, Repository};
 use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::fault::{Failure, Fault, FaultStore};
-use ghostsync_core::testing::tree::{apply, changes, read_back, tree};
+use ghostsync_core::testing::tree::{apply, changes, tree};
 use ghostsync_core::{ErrorKind, Result};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -86,7 +90,7 @@ impl Bench {
     }
 }
 
-async fn objects(store: &InMemory) -> BTreeMap<Key, Bytes> {
+pub(crate) async fn objects(store: &InMemory) -> BTreeMap<Key, Bytes> {
     let mut objects = BTreeMap::new();
     for meta in futures::TryStreamExt::try_collect::<Vec<_>>(store.list(None)).await.expect("a listing") {
         let bytes = store.get(&meta.location).await.expect("an object").bytes().await.expect("its bytes");
@@ -301,10 +305,54 @@ async fn a_receipt_must_be_there_whole_and_of_this_place() {
     bench.write("more", "of another writer");
     assert_eq!(bench.run(BackupOptions::default()).await.expect("a snapshot").outcome, BackupOutcome::Done);
     bench.write("more", "of ours, which was restored from an older head");
+    let head = bench.repository.state().await.expect("a state").commit.head("main").expect("a head").id;
+    let forked = bench.run(with_receipt(&bench)).await.expect("kept on a fork");
+    assert_eq!((forked.outcome, forked.onto.as_deref()), (BackupOutcome::Forked, Some("main")));
+    assert_eq!(forked.overtaken, Some(Overtaken::OtherHead));
+    let state = bench.repository.state().await.expect("a state");
+    assert_eq!(state.commit.head("main").map(|head| head.id), Some(head), "the branch never moved");
+    assert_eq!(fs::read(bench.receipt()).expect("a receipt"), receipt);
+    // The same again adds nothing.
     let before = bench.objects().await;
-    let conflict = bench.run(with_receipt(&bench)).await.expect_err("a conflict");
-    assert_eq!(conflict.kind(), ErrorKind::Conflict);
-    assert!(bench.objects().await == before && fs::read(bench.receipt()).expect("a receipt") == receipt);
+    assert_eq!(bench.run(with_receipt(&bench)).await.expect("kept already").snapshot, forked.snapshot);
+    assert!(bench.objects().await == before);
+}
+
+#[tokio::test]
+async fn a_receipt_whose_snapshot_is_gone_is_refused_and_says_so() {
+    let bench = Bench::with_files(3).await;
+    let head = bench.repository.state().await.expect("a state").commit.head("main").cloned().expect("a head");
+    let receipt = Receipt {
+        repository: bench.repository.id(),
+        branch: "main".into(),
+        epoch: 0,
+        snapshot: Some(head.id),
+        tree: Some(head.tree.page),
+        entries: head.entries,
+        bytes: head.bytes,
+        directory: DirectoryId::of(&bench.source()).expect("a directory"),
+        finished: head.time,
+        quarantined: None,
+        pending: None,
+    };
+    receipt.write(&bench.receipt()).expect("written");
+    assert_eq!(bench.run(with_receipt(&bench)).await.expect("holds").outcome, BackupOutcome::Unchanged);
+
+    let gone = SnapshotId::from_bytes([7; 32]);
+    let receipt = Receipt { snapshot: Some(gone), ..receipt };
+    // On a branch with another head, and on one without any, where a genesis receipt would hold.
+    for branch in ["main", "new"] {
+        Receipt { branch: branch.into(), ..receipt.clone() }.write(&bench.receipt()).expect("written");
+        let before = fs::read(bench.receipt()).expect("a receipt");
+        for on_refusal in [OnRefusal::Fail, OnRefusal::Quarantine] {
+            let options = BackupOptions { branch: branch.into(), on_refusal, ..with_receipt(&bench) };
+            let refusal = bench.refused(options).await;
+            assert_eq!((refusal.guard, refusal.plan), (Guard::Receipt, None));
+            let named = format!("the receipt names snapshot {gone}, which the repository does not have");
+            assert!(refusal.reason.contains(&named), "{}", refusal.reason);
+        }
+        assert!(fs::read(bench.receipt()).expect("a receipt") == before, "the receipt stays as it is");
+    }
 }
 
 #[tokio::test]
@@ -316,7 +364,9 @@ async fn what_is_refused_is_kept_in_quarantine_once_and_the_branch_stays() {
     let first = bench.run(options()).await.expect("kept");
     assert_eq!((first.outcome, first.onto.as_deref()), (BackupOutcome::Quarantined, Some("main")));
     assert!(first.branch.starts_with("quarantine/main/"));
+    let objects = bench.objects().await;
     let second = bench.run(options()).await.expect("kept already");
+    assert!(bench.objects().await == objects, "and nothing is added");
     assert_eq!((second.outcome, second.snapshot), (BackupOutcome::Quarantined, first.snapshot));
     let state = bench.repository.state().await.expect("a state");
     assert_eq!(state.commit.head("main").expect("a head").id, head);
@@ -363,106 +413,201 @@ async fn a_crash_between_commit_and_receipt_is_mended_by_the_next_run() {
             let head = bench.repository.state().await.expect("a state").commit.head("main").expect("a head").session;
             old["pending"] = head.to_string().into();
             old.as_object_mut().expect("an object").remove("checksum");
-            let receipt: ghostsync_core::receipt::Receipt = serde_json::from_value(old).expect("a receipt");
+            let receipt: Receipt = serde_json::from_value(old).expect("a receipt");
             receipt.write(&bench.receipt()).expect("written");
         }
         let next = bench.run(with_receipt(&bench)).await.expect("goes on");
         let head = bench.repository.state().await.expect("a state").commit.head("main").expect("a head").id;
         assert_eq!(next.snapshot, Some(head), "call {call}");
-        let receipt = ghostsync_core::receipt::Receipt::load(&bench.receipt()).expect("a receipt");
+        let receipt = Receipt::load(&bench.receipt()).expect("a receipt");
         assert_eq!((receipt.snapshot, receipt.pending), (Some(head), None));
     }
     assert!(crashes_after_commit > 0);
 }
 
-/// Files, links and special files of a directory by path, with their content where they have one: counted naively.
-fn contents(directory: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
-    fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
+/// The content of a file, or the kind of something else that counts for the caps.
+#[derive(Debug, Clone, PartialEq)]
+enum Content {
+    File(Vec<u8>),
+    Link,
+    Special,
+}
+
+/// What a directory holds, found naively.
+struct Held {
+    /// Files, links and special files by path.
+    contents: BTreeMap<PathBuf, Content>,
+    /// All entries, directories too.
+    entries: usize,
+}
+
+/// Whether a pattern like `a*` hides a path: a name that begins so, or a directory of such a name above it.
+fn hides(prefix: Option<&str>, path: &Path) -> bool {
+    prefix.is_some_and(|prefix| path.iter().any(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())))
+}
+
+fn held(directory: &Path, excluded: Option<&str>) -> Held {
+    let mut found = Held { contents: BTreeMap::new(), entries: 0 };
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("listed") {
             let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(directory).expect("below").to_owned();
+            if hides(excluded, &name) {
+                continue;
+            }
+            found.entries += 1;
             let kind = fs::symlink_metadata(&path).expect("there").file_type();
             if kind.is_dir() {
-                walk(root, &path, found);
-            } else {
-                let content = kind.is_file().then(|| fs::read(&path).expect("readable"));
-                found.insert(path.strip_prefix(root).expect("below").to_owned(), content);
+                folders.push(path);
+                continue;
             }
+            let content = match () {
+                () if kind.is_file() => Content::File(fs::read(&path).expect("readable")),
+                () if kind.is_symlink() => Content::Link,
+                () => Content::Special,
+            };
+            found.contents.insert(name, content);
         }
     }
-    let mut found = BTreeMap::new();
-    walk(directory, directory, &mut found);
     found
 }
 
+/// What a backup of one directory over the other comes to, counted naively.
+#[derive(Debug)]
+struct Counted {
+    removed: u64,
+    excluded: u64,
+    changed: u64,
+    /// Of the changed ones, those that their length gives away.
+    changed_for_sure: u64,
+}
+
+fn counted(was: &Held, is: &Held, excluded: Option<&str>) -> Counted {
+    let mut counted = Counted { removed: 0, excluded: 0, changed: 0, changed_for_sure: 0 };
+    let is_added = |path: &PathBuf, now: &Content| {
+        was.contents.get(path).is_none_or(|old| std::mem::discriminant(old) != std::mem::discriminant(now))
+    };
+    let mut added: Vec<_> = is.contents.iter().filter(|(path, now)| is_added(path, now)).map(|(_, now)| now).collect();
+    for (path, old) in &was.contents {
+        let now = is.contents.get(path);
+        match (old, now) {
+            _ if hides(excluded, path) => counted.excluded += 1,
+            (Content::File(old), Some(Content::File(now))) if !now.is_empty() || old.is_empty() => {
+                counted.changed += u64::from(old != now);
+                counted.changed_for_sure += u64::from(old.len() != now.len());
+            }
+            (Content::Link, Some(Content::Link)) | (Content::Special, Some(Content::Special)) => {}
+            // Gone, emptied, or of another kind: unless its content is found under a name that is new.
+            _ => match added.iter().position(|now| matches!(now, Content::File(_)) && *now == old) {
+                Some(at) => drop(added.swap_remove(at)),
+                None => counted.removed += 1,
+            },
+        }
+    }
+    counted
+}
+
+/// The guard that is to refuse.
+fn expected(counted: &Counted, was: &Held, is: &Held, policy: &Policy) -> Option<Guard> {
+    let files = was.contents.len() as u64;
+    let is_emptied = is.entries == 0 && was.entries > 0;
+    if is_emptied && !policy.allow_empty {
+        Some(Guard::Empty)
+    } else if !policy.max_delete.allows(counted.removed, files) && !is_emptied {
+        Some(Guard::MaxDelete)
+    } else if !policy.max_delete.allows(counted.excluded, files) {
+        Some(Guard::Excluded)
+    } else {
+        policy.max_change.filter(|cap| !cap.allows(counted.changed, files)).map(|_| Guard::MaxChange)
+    }
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let cap = || prop_oneof![(0..12_u64).prop_map(Cap::Count), (0..=100_u32).prop_map(Cap::Percent)];
+    (cap(), proptest::option::weighted(0.4, cap()), any::<bool>(), any::<bool>()).prop_map(
+        |(max_delete, max_change, allow_empty, strict)| Policy {
+            max_delete,
+            max_change,
+            allow_empty,
+            strict,
+            override_plan: None,
+        },
+    )
+}
+
 #[test]
-fn whatever_tree_and_policy_a_refusal_changes_nothing_and_what_passes_kept_to_the_cap() {
+fn whatever_tree_and_policy_a_refusal_changes_nothing_and_what_passes_kept_to_the_policy() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
-    let caps = prop_oneof![(0..12_u64).prop_map(Cap::Count), (0..=100_u32).prop_map(Cap::Percent)];
-    let cases = (tree(1..30), changes(0..25), caps, any::<bool>(), any::<bool>());
+    let mut runner = TestRunner::new(Config { cases: 80, failure_persistence: None, ..Config::default() });
+    let excluded = proptest::option::weighted(0.3, proptest::sample::select(vec!["a", "b", "aa", ""]));
+    let cases = (tree(1..30), changes(0..25), policies(), excluded, any::<bool>());
     runner
-        .run(&cases, |(mut model, steps, cap, allow_empty, quarantine)| {
+        .run(&cases, |(mut model, steps, policy, excluded, quarantine)| {
             runtime.block_on(async {
                 let bench = Bench::new().await;
                 model.write(&bench.source()).expect("a tree");
                 let first = bench.run(BackupOptions::default()).await.expect("a first snapshot");
-                let was = contents(&bench.source());
+                let was = held(&bench.source(), None);
                 for change in &steps {
                     apply(change, &mut model, &bench.source()).expect("a change");
                 }
-                let is = contents(&bench.source());
-                let (before, head) = (bench.objects().await, first.snapshot);
-                let policy = Policy { max_delete: cap, allow_empty, ..Policy::default() };
-                let on_refusal = if quarantine { OnRefusal::Quarantine } else { OnRefusal::Fail };
-                let ran = bench.run(BackupOptions { policy, on_refusal, ..BackupOptions::default() }).await;
+                let is = held(&bench.source(), excluded);
+                let counted = counted(&was, &is, excluded);
+                let expected = expected(&counted, &was, &is, &policy);
+                let before = bench.objects().await;
+                let patterns = excluded.iter().map(|prefix| format!("{prefix}*")).collect();
+                let options = BackupOptions {
+                    policy: policy.clone(),
+                    excludes: Excludes { patterns, ..Excludes::default() },
+                    on_refusal: if quarantine { OnRefusal::Quarantine } else { OnRefusal::Fail },
+                    ..BackupOptions::default()
+                };
+                let contents_were_read = Arc::new(AtomicBool::new(false));
+                let read = Arc::clone(&contents_were_read);
+                let observer = move |progress| {
+                    if matches!(progress, Progress::Planned { .. } | Progress::Advanced { .. }) {
+                        read.store(true, Ordering::SeqCst);
+                    }
+                };
+                let ran = backup(&bench.repository, &bench.source(), options, Arc::new(observer)).await;
                 let after = bench.objects().await;
                 let state = bench.repository.state().await.expect("a state");
-                let new = |key: &&Key| !before.contains_key(*key);
                 for (key, bytes) in before.iter().filter(|(key, _)| key.as_ref() != "head.json") {
                     assert!(after.get(key) == Some(bytes), "{key} was changed or deleted");
                 }
+                let new: Vec<_> = after.keys().filter(|key| !before.contains_key(*key)).map(Key::as_ref).collect();
+                let commits = new.iter().filter(|key| key.starts_with("log/")).count();
+                let head = state.commit.head("main").map(|head| head.id);
                 match ran {
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
-                        assert!(!quarantine);
-                        assert_eq!(state.commit.head("main").map(|head| head.id), head);
-                        assert!(after.keys().filter(new).all(|key| key.as_ref().starts_with("packs/")), "{error}");
+                        assert!(!quarantine && head == first.snapshot, "{error}");
+                        let guard = error.refusal().map(|refusal| refusal.guard);
+                        assert_eq!(guard, expected, "{error}: {counted:?}");
+                        // Lengths alone may tell that too much was rewritten; else contents have to be read for it.
+                        let files = was.contents.len() as u64;
+                        let is_late = guard == Some(Guard::MaxChange)
+                            && policy.max_change.is_some_and(|cap| cap.allows(counted.changed_for_sure, files));
+                        if is_late {
+                            assert!(new.iter().all(|key| key.starts_with("packs/")), "{error}: {new:?}");
+                        } else {
+                            assert!(!contents_were_read.load(Ordering::SeqCst), "known before that: {error}");
+                            assert!(after == before, "{error}: {new:?}");
+                        }
                     }
                     Ok(report) if report.outcome == BackupOutcome::Quarantined => {
                         assert!(quarantine && report.branch.starts_with("quarantine/main/"));
-                        assert_eq!(state.commit.head("main").map(|head| head.id), head);
+                        assert_eq!(report.refusal.map(|refusal| refusal.guard), expected, "{counted:?}");
+                        assert_eq!((head, commits), (first.snapshot, 1));
                     }
                     Ok(report) => {
-                        // Gone, emptied, or of another kind, and its content under no path that is new.
-                        let gone = was.iter().filter(|(path, content)| match is.get(*path) {
-                            None => true,
-                            Some(now) => {
-                                now.is_some() != content.is_some()
-                                    || (now.as_ref().is_some_and(Vec::is_empty)
-                                        && content.as_ref().is_some_and(|content| !content.is_empty()))
-                            }
-                        });
-                        let mut added: Vec<_> = is
-                            .iter()
-                            .filter(|(path, now)| was.get(*path).is_none_or(|old| old.is_some() != now.is_some()))
-                            .map(|(_, now)| now)
-                            .collect();
-                        let mut removed = 0;
-                        for (_, content) in gone {
-                            match added.iter().position(|now| content.is_some() && *now == content) {
-                                Some(at) => drop(added.swap_remove(at)),
-                                None => removed += 1,
-                            }
-                        }
-                        let emptied_on_purpose = allow_empty && report.entries == 0;
-                        assert!(
-                            cap.allows(removed, was.len() as u64) || emptied_on_purpose,
-                            "{removed} of {} under {cap}: {report:?}",
-                            was.len()
-                        );
+                        assert_eq!(expected, None, "{counted:?}: {report:?}");
+                        let figures = (report.changes.removed, report.changes.changed);
+                        assert_eq!(figures, (counted.removed, counted.changed));
+                        assert_eq!(commits, usize::from(report.outcome == BackupOutcome::Done));
                     }
                 }
-                drop(read_back(&bench.source()));
             });
             Ok(())
         })

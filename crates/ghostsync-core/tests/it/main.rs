@@ -17,6 +17,7 @@ mod hostile_snapshots;
 mod interrupts;
 mod limits;
 mod real_stores;
+mod receipts;
 mod recover_by_hand;
 mod requests;
 mod restoring;
