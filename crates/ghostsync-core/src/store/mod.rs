@@ -2,6 +2,7 @@
 
 mod cloud;
 mod count;
+mod credentials;
 mod failure;
 pub mod keys;
 mod limit;
@@ -9,6 +10,7 @@ mod local;
 mod open;
 mod probe;
 mod split;
+pub(crate) mod variables;
 
 use std::fmt;
 use std::ops::Range;

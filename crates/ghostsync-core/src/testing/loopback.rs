@@ -3,9 +3,9 @@
 //! A client without credentials asks its cloud for some, at an address of the network, and one without an endpoint
 //! talks to the cloud itself. So a test gives both, always, and gets its settings here, where that is checked.
 
-use url::{Host, Url};
+use url::Url;
 
-use crate::store::StoreSettings;
+use crate::store::{StoreSettings, variables};
 
 /// Makes settings from variables, for a repository URL with the scheme `s3`, `az` or `gs`.
 ///
@@ -43,12 +43,7 @@ fn forbids_oauth(key: &str) -> bool {
 }
 
 fn is_loopback(address: &str) -> bool {
-    match Url::parse(address).ok().as_ref().and_then(Url::host) {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
+    Url::parse(address).is_ok_and(|url| variables::is_loopback(&url))
 }
 
 #[cfg(test)]
