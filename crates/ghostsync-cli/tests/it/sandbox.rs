@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ghostsync_core::testing::loopback;
 use serde_json::Value;
 
 pub(crate) struct Sandbox {
@@ -77,6 +78,14 @@ impl Sandbox {
             .env("GHOSTSYNC_REPO", self.path("repository"))
             .stdin(Stdio::null());
         command
+    }
+
+    /// The command on a store of this machine: variables that lead elsewhere are refused.
+    pub(crate) fn on_store(&self, url: &str, variables: &[(String, String)], args: &[&str]) -> Ran {
+        let scheme = url.split(':').next().expect("a scheme");
+        let variables = loopback::checked(scheme, variables).expect("only this machine is asked");
+        let output = self.command(args).env("GHOSTSYNC_REPO", url).envs(variables).output().expect("runs");
+        Ran::of(output)
     }
 
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
