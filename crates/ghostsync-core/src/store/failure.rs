@@ -92,7 +92,7 @@ fn explain(error: &object_store::Error) -> (ErrorKind, String) {
         }
         E::JoinError { .. } => (ErrorKind::Internal, "a task ended early".to_owned()),
         E::Generic { store: "LocalFileSystem", .. } => explain_local(error),
-        _ => explain_text(&text, &details),
+        _ => explain_text(error, &text, &details),
     }
 }
 
@@ -106,6 +106,11 @@ fn why(error: &object_store::Error, text: &str, code: Option<&str>) -> String {
         // The text might repeat what was answered, and that might be a secret.
         return "the answer holds none".to_owned();
     }
+    innermost(error)
+}
+
+/// The cause below all others, in which a person finds more than in what lies between.
+fn innermost(error: &object_store::Error) -> String {
     let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
     innermost.chars().filter(|c| !c.is_control()).take(200).collect()
 }
@@ -146,7 +151,7 @@ fn explain_local(error: &object_store::Error) -> (ErrorKind, String) {
 }
 
 /// What remains: an error known by its text alone. Everything that may pass is `Unavailable`.
-fn explain_text(text: &str, details: &str) -> (ErrorKind, String) {
+fn explain_text(error: &object_store::Error, text: &str, details: &str) -> (ErrorKind, String) {
     if let Some(status) = status_of(text) {
         return match status {
             300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{details}")),
@@ -158,7 +163,7 @@ fn explain_text(text: &str, details: &str) -> (ErrorKind, String) {
     if text.contains("redirect without LOCATION") {
         return (ErrorKind::Denied, "redirected: wrong endpoint or region".to_owned());
     }
-    (ErrorKind::Unavailable, format!("the store could not be reached{details}"))
+    (ErrorKind::Unavailable, format!("the store could not be reached: {}{details}", innermost(error)))
 }
 
 /// The code in an XML error body, and what the store says to it, in parentheses: nothing if there is no code.
@@ -240,7 +245,10 @@ mod tests {
         let error = object_store::Error::Generic { store: "S3", source: "error sending request".into() };
         let error = failure("read", &Key::from("config.json"), "s3://b/p", error);
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.to_string(), "cannot read config.json in s3://b/p: the store could not be reached");
+        assert_eq!(
+            error.to_string(),
+            "cannot read config.json in s3://b/p: the store could not be reached: error sending request"
+        );
     }
 
     #[tokio::test]
