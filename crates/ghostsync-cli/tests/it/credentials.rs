@@ -176,7 +176,7 @@ fn a_service_account_signs_by_itself() {
         assert!(token.starts_with("eyJ") && token.split('.').count() == 3, "{token}");
         let ran = look("gs://b/x", &[("GOOGLE_BASE_URL", &store.url()), (name, "/nowhere")]);
         assert_eq!(ran.code, 2, "{}", ran.stderr);
-        assert!(ran.stderr.contains(&format!("what {name} says does not do")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("{name} is set, and cannot be used")), "{}", ran.stderr);
     }
 }
 

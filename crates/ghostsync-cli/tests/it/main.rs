@@ -4,6 +4,7 @@ mod backup;
 mod bad_input;
 mod configuration;
 mod credentials;
+mod documented;
 mod exit_codes;
 #[path = "../../../ghostsync-core/tests/it/gcs_stub.rs"]
 mod gcs_stub;
@@ -15,6 +16,7 @@ mod lines;
 mod look;
 mod marks;
 mod printing;
+mod real_stores;
 mod restore;
 mod sandbox;
 #[path = "../../../ghostsync-core/tests/it/server.rs"]

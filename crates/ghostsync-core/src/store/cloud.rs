@@ -105,7 +105,7 @@ struct BuildError {
 }
 
 fn build_error(location: &str, culprit: Option<&str>, source: object_store::Error) -> Error {
-    let because = culprit.map(|name| format!(": what {name} says does not do")).unwrap_or_default();
+    let because = culprit.map(|name| format!(": {name} is set, and cannot be used")).unwrap_or_default();
     Error::new(ErrorKind::Invalid, BuildError { location: location.to_owned(), because, source })
 }
 
@@ -326,7 +326,7 @@ mod tests {
             ("s3", &[("AWS_ENDPOINT_URL", "10.0.0.1:9000")], Invalid, "AWS_ENDPOINT_URL is not an address"),
             ("s3", &[("AWS_EC2_METADATA_DISABLED", "true")], Denied, "no credentials for s3://b: neither"),
             ("s3", &[("AWS_PROFILE", "work")], Denied, "no credentials for s3://b: AWS_PROFILE is set, and profiles"),
-            ("s3", &[("AWS_ACCESS_KEY_ID", "k")], Invalid, "cannot use s3://b: what AWS_ACCESS_KEY_ID says"),
+            ("s3", &[("AWS_ACCESS_KEY_ID", "k")], Invalid, "cannot use s3://b: AWS_ACCESS_KEY_ID is set, and cannot"),
             ("s3", &[("AWS_ACCESS_KEY_ID", "k\n")], Invalid, "AWS_ACCESS_KEY_ID has a line break"),
             ("s3", &[("AWS_WEB_IDENTITY_TOKEN_FILE", "/f")], Invalid, "AWS_ROLE_ARN is not"),
             (
@@ -346,22 +346,32 @@ mod tests {
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE is not",
             ),
             ("s3", &[("AWS_METADATA_ENDPOINT", "nowhere")], Invalid, "AWS_METADATA_ENDPOINT is not an address"),
-            ("s3", &[("AWS_UNSIGNED_PAYLOAD", "maybe")], Invalid, "cannot use s3://b: what AWS_UNSIGNED_PAYLOAD says"),
-            ("gs", &[("GOOGLE_SERVICE_ACCOUNT", "/nowhere")], Invalid, "what GOOGLE_SERVICE_ACCOUNT says"),
-            ("gs", &[("GOOGLE_SERVICE_ACCOUNT_KEY", "{")], Invalid, "what GOOGLE_SERVICE_ACCOUNT_KEY says"),
-            ("gs", &[("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere")], Invalid, "what GOOGLE_APPLICATION_CREDENTIALS"),
+            (
+                "s3",
+                &[("AWS_UNSIGNED_PAYLOAD", "maybe")],
+                Invalid,
+                "cannot use s3://b: AWS_UNSIGNED_PAYLOAD is set, and cannot",
+            ),
+            ("gs", &[("GOOGLE_SERVICE_ACCOUNT", "/nowhere")], Invalid, "GOOGLE_SERVICE_ACCOUNT is set, and cannot"),
+            ("gs", &[("GOOGLE_SERVICE_ACCOUNT_KEY", "{")], Invalid, "GOOGLE_SERVICE_ACCOUNT_KEY is set, and cannot"),
+            (
+                "gs",
+                &[("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere")],
+                Invalid,
+                "GOOGLE_APPLICATION_CREDENTIALS is set, and",
+            ),
             ("az", &[], Invalid, "AZURE_STORAGE_ACCOUNT_NAME is not set"),
             (
                 "az",
                 &[("AZURE_STORAGE_ACCOUNT", "a"), ("AZURE_STORAGE_KEY", "no base 64!")],
                 Invalid,
-                "cannot use az://b: what AZURE_STORAGE_KEY says does not do",
+                "cannot use az://b: AZURE_STORAGE_KEY is set, and cannot be used",
             ),
             (
                 "az",
                 &[("AZURE_STORAGE_ACCOUNT_NAME", "a"), ("AZURE_STORAGE_SAS_TOKEN", "sig")],
                 Invalid,
-                "what AZURE_STORAGE_SAS_TOKEN says",
+                "AZURE_STORAGE_SAS_TOKEN is set, and cannot",
             ),
         ] {
             let variables = [variables, &[("AWS_REGION", "here")]].concat();

@@ -69,7 +69,7 @@ impl<K: FromStr + PartialEq> Variables<K> {
         let url = Url::parse(&variable.value).ok().filter(|_| !lenient);
         match url.filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host()) {
             Some(url) => Ok(Some(url)),
-            None => Err(Error::invalid(format!("{} is not an address that begins with https://", variable.name))),
+            None => Err(Error::invalid(format!("{} is not an address such as https://host", variable.name))),
         }
     }
 
