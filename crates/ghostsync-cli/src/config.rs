@@ -400,7 +400,7 @@ mod tests {
         around.variables.push(("LESS".into(), OsString::from_vec(vec![0xff])));
         assert!(Settings::resolve(&Global::default(), &around).is_ok());
         around.variables.push(("AWS_SECRET_ACCESS_KEY".into(), OsString::from_vec(vec![0xff])));
-        let error = Settings::resolve(&Global::default(), &around).err().expect("refused");
+        let error = Settings::resolve(&Global::default(), &around).expect_err("refused");
         assert_eq!(error.to_string(), "AWS_SECRET_ACCESS_KEY is not valid UTF-8");
     }
 

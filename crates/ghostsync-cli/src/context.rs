@@ -1,9 +1,10 @@
-//! What every command works with: the settings, the output, the signals, and the repository that it opens.
+//! What every command works with: the settings, the output, the wish to stop, and the repository that it opens.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ghostsync_core::format::commit::Snapshot;
+use ghostsync_core::interrupt::Interrupt;
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, Selector, State};
 use ghostsync_core::store::open_url;
 use ghostsync_core::{ErrorKind, Result};
@@ -13,14 +14,13 @@ use crate::config::{Origin, Settings, Verbosity};
 use crate::exit::Exit;
 use crate::hint::{self, Action};
 use crate::render::{self, Output, failure};
-use crate::signals::Signals;
 
 /// One run of the program.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
-    pub(crate) signals: Signals,
+    pub(crate) interrupt: Interrupt,
     /// The command line, as it was given.
     pub(crate) words: Vec<OsString>,
     /// What is being done, for messages about a refusal.
@@ -31,9 +31,9 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(settings: Settings, signals: Signals, words: Vec<OsString>) -> Self {
+    pub(crate) fn new(settings: Settings, interrupt: Interrupt, words: Vec<OsString>) -> Self {
         let output = Output::new(settings.json, settings.log.value);
-        Self { settings, output, signals, words, action: Action::Other, blank: Map::new(), opened: false }
+        Self { settings, output, interrupt, words, action: Action::Other, blank: Map::new(), opened: false }
     }
 
     /// Opens the repository.
@@ -42,7 +42,7 @@ impl Context {
     /// As [`Repository::open`]; `Invalid` if none is given.
     pub(crate) async fn open(&mut self) -> Result<Repository> {
         let store = open_url(self.settings.repo()?, &self.settings.store(), false)?;
-        let repository = self.signals.unless_interrupted(Repository::open(store, self.open_options())).await?;
+        let repository = self.interrupt.unless_set(Repository::open(store, self.open_options())).await?;
         self.opened(&repository);
         Ok(repository)
     }
@@ -54,7 +54,7 @@ impl Context {
     pub(crate) async fn create(&mut self, create: CreateOptions) -> Result<Repository> {
         let store = open_url(self.settings.repo()?, &self.settings.store(), true)?;
         let create = Repository::create(store, create, self.open_options());
-        let repository = self.signals.unless_interrupted(create).await?;
+        let repository = self.interrupt.unless_set(create).await?;
         self.opened(&repository);
         Ok(repository)
     }
@@ -80,7 +80,7 @@ impl Context {
     /// As [`Context::open`] and [`Repository::state`].
     pub(crate) async fn open_state(&mut self) -> Result<(Repository, State)> {
         let repository = self.open().await?;
-        let state = self.signals.unless_interrupted(repository.state()).await?;
+        let state = self.interrupt.unless_set(repository.state()).await?;
         Ok((repository, state))
     }
 

@@ -21,7 +21,6 @@ use crate::args::{Cli, Command};
 use crate::config::{Settings, Surroundings};
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::signals::Signals;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -43,7 +42,7 @@ fn with_runtime(settings: Settings, command: Command, words: Vec<OsString>) -> R
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::LocalIo, error))?;
     let exit = runtime.block_on(async {
-        let mut context = Context::new(settings, Signals::listen()?, words);
+        let mut context = Context::new(settings, signals::listen()?, words);
         let done = commands::run(&mut context, command).await;
         let exit = done.unwrap_or_else(|error| context.fail(&error));
         Ok(context.output.finish().map_or_else(|error| context.fail(&error), |()| exit))

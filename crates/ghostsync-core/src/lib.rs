@@ -16,6 +16,7 @@
 pub mod clock;
 pub mod error;
 pub mod id;
+pub mod interrupt;
 pub mod observer;
 mod temporary;
 // Floor 2: the words of the domain as data.

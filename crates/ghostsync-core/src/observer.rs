@@ -1,10 +1,4 @@
-//! Progress, told to whoever wants to watch, and the wish to stop, told to whoever works.
-
-use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crate::error::{Error, ErrorKind, Result};
+//! Progress, told to whoever wants to watch.
 
 /// What a running backup or restore tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,33 +47,5 @@ impl Observer for NoObserver {
 impl<F: Fn(Progress) + Send + Sync> Observer for F {
     fn progress(&self, progress: Progress) {
         self(progress);
-    }
-}
-
-/// A shared wish to stop: set once by a signal handler, looked at between steps.
-#[derive(Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    /// Asks every holder of a clone to stop at its next step.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Tells whether somebody asked to stop.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Returns an error of kind [`ErrorKind::Interrupted`] if somebody asked to stop.
-    pub fn check(&self) -> Result<()> {
-        if self.is_set() { Err(Error::new(ErrorKind::Interrupted, "interrupted")) } else { Ok(()) }
-    }
-}
-
-impl fmt::Debug for Interrupt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Interrupt({})", self.is_set())
     }
 }

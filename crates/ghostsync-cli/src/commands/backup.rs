@@ -65,7 +65,7 @@ fn options(context: &Context, args: &BackupArgs) -> Result<BackupOptions> {
         force: args.force,
         dry_run: args.dry_run,
         writer: writer(),
-        interrupt: context.signals.interrupt.clone(),
+        interrupt: context.interrupt.clone(),
         ..BackupOptions::default()
     })
 }

@@ -12,12 +12,12 @@ pub(super) async fn run(context: &mut Context, args: CatArgs) -> Result<Exit> {
     context.output.print_bytes_alone();
     let (repository, snapshot) = context.open_snapshot(&args.branch, &args.what.selector).await?;
     let mut reader = Reader::new(&repository, &snapshot, args.what.path.clone());
-    let placed = context.signals.unless_interrupted(first(&mut reader)).await?;
+    let placed = context.interrupt.unless_set(first(&mut reader)).await?;
     if placed.entry.path != args.what.path || placed.entry.content().is_none() {
         let message = format!("{:?} is not a regular file", args.what.path);
         return Err(Error::new(ErrorKind::Invalid, message));
     }
-    context.signals.unless_interrupted(repository.cat(&placed, &mut context.output)).await?;
+    context.interrupt.unless_set(repository.cat(&placed, &mut context.output)).await?;
     Ok(Exit::Done)
 }
 

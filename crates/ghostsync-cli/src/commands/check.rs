@@ -18,7 +18,7 @@ pub(super) async fn run(context: &mut Context, args: CheckArgs) -> Result<Exit> 
     };
     let repository = context.open().await?;
     let progress = Shown::start(&context.settings);
-    let options = CheckOptions { read_data, interrupt: context.signals.interrupt.clone() };
+    let options = CheckOptions { read_data, interrupt: context.interrupt.clone() };
     let report = check(&repository, options, &*progress).await;
     progress.finish();
     let report = report?;

@@ -40,9 +40,9 @@ fn excludes(context: &Context, snapshot: &Snapshot) -> Result<Excludes> {
 }
 
 async fn tell_all(context: &mut Context, mut differences: Differences) -> Result<Exit> {
-    let signals = context.signals.clone();
+    let interrupt = context.interrupt.clone();
     let mut exit = Exit::Done;
-    while let Some(difference) = signals.unless_interrupted(differences.next()).await? {
+    while let Some(difference) = interrupt.unless_set(differences.next()).await? {
         if let Some(reason) = &difference.reason {
             context.output.note(&format!("cannot read {}: {reason}", human::path(&difference.path)));
             exit = Exit::Incomplete;

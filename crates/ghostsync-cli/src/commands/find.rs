@@ -92,7 +92,7 @@ async fn search(
 ) -> Result<()> {
     let Some(first) = same.first() else { return Ok(()) };
     let mut reader = Reader::new(repository, first, TreePath::root());
-    while let Some(page) = context.signals.unless_interrupted(reader.next_page()).await? {
+    while let Some(page) = context.interrupt.unless_set(reader.next_page()).await? {
         for entry in page.iter().map(|placed| &placed.entry).filter(|entry| matches(pattern, entry)) {
             for snapshot in same {
                 if context.output.is_json() {

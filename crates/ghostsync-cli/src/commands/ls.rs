@@ -12,7 +12,7 @@ use crate::render::json::EntryFields;
 pub(super) async fn run(context: &mut Context, args: LsArgs) -> Result<Exit> {
     let (repository, snapshot) = context.open_snapshot(&args.branch, &args.what.selector).await?;
     let mut reader = Reader::new(&repository, &snapshot, args.what.path);
-    while let Some(page) = context.signals.unless_interrupted(reader.next_page()).await? {
+    while let Some(page) = context.interrupt.unless_set(reader.next_page()).await? {
         for placed in page.iter().filter(|placed| !placed.entry.path.is_root()) {
             if context.output.is_json() {
                 context.output.json(&EntryFields(&placed.entry))?;

@@ -33,7 +33,7 @@ pub(super) async fn run(context: &mut Context, args: RestoreArgs) -> Result<Exit
         verify: args.verify,
         keep_going: args.keep_going,
         dry_run: args.dry_run,
-        interrupt: context.signals.interrupt.clone(),
+        interrupt: context.interrupt.clone(),
         ..RestoreOptions::default()
     };
     let repository = context.open().await?;

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::SpooledTempFile;
-use tokio::runtime::Handle;
 
 use crate::entry::ChunkList;
 use crate::error::{Error, Result};
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
 use crate::id::{ChunkId, PackName, SessionId};
+use crate::interrupt::Waiter;
 use crate::tree::{Access, Pages};
 
 /// Marks a chunk of this session, not of the parent, in the table.
@@ -69,7 +69,7 @@ pub(super) struct Dedup {
     table: HashMap<u64, u64>,
     parent_pages: Vec<PageRef>,
     pages: Arc<Pages>,
-    handle: Handle,
+    waiter: Waiter,
     decoded: VecDeque<(u64, HashMap<ChunkId, ChunkPlacement>)>,
     /// Placements of this session's sealed chunks, by number.
     records: SpooledTempFile,
@@ -83,7 +83,7 @@ impl Dedup {
         parent: ParentChunks,
         parent_pages: Vec<PageRef>,
         pages: Arc<Pages>,
-        handle: Handle,
+        waiter: Waiter,
         folder: Option<&Path>,
     ) -> Self {
         let records = match folder {
@@ -91,7 +91,7 @@ impl Dedup {
             None => SpooledTempFile::new(usize::MAX),
         };
         let (table, decoded, open) = (parent.table, VecDeque::new(), VecDeque::new());
-        Self { table, parent_pages, pages, handle, decoded, records, sealed: 0, open }
+        Self { table, parent_pages, pages, waiter, decoded, records, sealed: 0, open }
     }
 
     /// Finds a chunk that need not be stored again.
@@ -149,7 +149,7 @@ impl Dedup {
         }
         let reference = usize::try_from(page).ok().and_then(|page| self.parent_pages.get(page));
         let reference = reference.ok_or_else(|| Error::internal("a chunk on a page that was not read"))?;
-        let chunks: HashMap<_, _> = match self.handle.block_on(self.pages.load(reference, Access::Scan))? {
+        let chunks: HashMap<_, _> = match self.waiter.wait(self.pages.load(reference, Access::Scan))? {
             Page::Entries(entries) => entries.iter().flat_map(chunks_of).collect(),
             _ => HashMap::new(),
         };

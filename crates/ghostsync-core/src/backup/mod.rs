@@ -20,15 +20,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::error::{Error, Result};
 use crate::format::commit::{Changes, check_branch_name};
 use crate::guard::{self, Policy, Refusal};
 use crate::history::Session;
 use crate::id::{PageId, SnapshotId};
-use crate::observer::{Interrupt, Observer};
+use crate::interrupt::{Interrupt, Waiter};
+use crate::observer::Observer;
 use crate::problem::Problem;
 use crate::repository::{Repository, State};
 use crate::source::{Matcher, SourceRoot};
@@ -174,10 +173,10 @@ pub async fn backup(
     }
     repository.config().check_writable()?;
     let requests = repository.store().requests();
-    let state = repository.state().await?;
+    let state = options.interrupt.unless_set(repository.state()).await?;
     let (repository, source) = (repository.clone(), source.to_path_buf());
-    let handle = Handle::current();
-    let run = move || run(repository, &source, state, options, handle, observer, requests);
+    let waiter = Waiter::new(options.interrupt.clone());
+    let run = move || run(repository, &source, state, options, waiter, observer, requests);
     tokio::task::spawn_blocking(run)
         .await
         .map_err(|error| Error::internal(format!("the backup did not end: {error}")))?
@@ -189,7 +188,7 @@ fn run(
     source: &Path,
     state: State,
     options: BackupOptions,
-    handle: Handle,
+    waiter: Waiter,
     observer: Arc<dyn Observer>,
     requests: RequestCounts,
 ) -> Result<BackupReport> {
@@ -198,7 +197,7 @@ fn run(
     let root = open_source(source)?;
     let parent = Parent::find(&repository, &state, &options, root.directory_id())?;
     let matcher = Matcher::new(&options.excludes)?;
-    let context = Context { repository, root, matcher, options, handle, observer, source: source.to_path_buf(), began };
+    let context = Context { repository, root, matcher, options, waiter, observer, source: source.to_path_buf(), began };
     let policy = &context.options.policy;
 
     let mut survey = survey::survey(&context, &parent)?;
@@ -263,7 +262,7 @@ struct Context {
     root: SourceRoot,
     matcher: Matcher,
     options: BackupOptions,
-    handle: Handle,
+    waiter: Waiter,
     observer: Arc<dyn Observer>,
     source: PathBuf,
     began: jiff::Timestamp,

@@ -54,7 +54,7 @@ pub(super) fn on_branch(
             parent.keep_receipt(context, &made)?;
             return Ok(Published::Made(Box::new(made), changes));
         }
-        base = context.handle.block_on(context.repository.state())?;
+        base = context.waiter.wait(context.repository.state())?;
         let newest = base.commit.head(branch);
         if newest.map(|newest| newest.id) == head.as_ref().map(|head| head.id) {
             continue;
@@ -77,8 +77,8 @@ pub(super) fn on_branch(
         // The guard approves against the head that is followed, not only against the one that was read.
         let pages = context.repository.pages();
         let pairs = Merge::new(
-            TreeIter::new(pages, Some(&tree), context.handle.clone()),
-            TreeIter::new(pages, Some(&newest.tree), context.handle.clone()),
+            TreeIter::new(pages, Some(&tree), context.waiter.clone()),
+            TreeIter::new(pages, Some(&newest.tree), context.waiter.clone()),
         );
         let mut compared = compare_trees(pairs, Some(newest.id), context.folder())?;
         compared.findings.unreadable = stored.tallied.findings.unreadable.clone();
@@ -125,7 +125,7 @@ pub(super) fn in_quarantine(
         if let Some(made) = attempt(context, session, &base, record, &approved, op)? {
             return Ok(made);
         }
-        base = context.handle.block_on(context.repository.state())?;
+        base = context.waiter.wait(context.repository.state())?;
     }
     conflict(context, parent, "other writers kept winning")
 }
@@ -145,7 +145,7 @@ fn attempt(
     let commit = crate::format::commit::Commit { branches: state.branches, snapshots: state.snapshots, ..next };
     let cache = repository.head_cache();
     let attempt = history::attempt(repository.store(), cache.as_ref(), session, base, &commit);
-    Ok(match context.handle.block_on(attempt)? {
+    Ok(match context.waiter.wait_for_the_end(attempt)? {
         Attempt::Done(_) => Some(record),
         Attempt::Lost => None,
     })
@@ -203,8 +203,8 @@ fn tree_ref(context: &Context, parent: &Parent, stored: &Stored) -> Result<TreeR
         Some(length) => length,
         // The root is a page that used to be further down in the parent's tree.
         None => context
-            .handle
-            .block_on(context.repository.store().size(&keys::meta_pack(pack)))?
+            .waiter
+            .wait(context.repository.store().size(&keys::meta_pack(pack)))?
             .ok_or_else(|| Error::corrupt(format!("pack {} is gone", keys::meta_pack(pack))))?,
     };
     Ok(TreeRef {

@@ -56,7 +56,7 @@ pub(super) fn store(context: &Context, parent: &Parent, survey: Survey, session:
     let pages = Arc::clone(context.repository.pages());
     let names = PackNames::new(session.begin, session.id);
     let uploader =
-        Uploader::new(context.repository.store().clone(), context.handle.clone(), Arc::clone(&context.observer));
+        Uploader::new(context.repository.store().clone(), context.waiter.clone(), Arc::clone(&context.observer));
     std::thread::scope(|scope| {
         let readers = Readers::start(scope, context);
         let mut assembly = Assembly {
@@ -68,7 +68,7 @@ pub(super) fn store(context: &Context, parent: &Parent, survey: Survey, session:
                 parent_chunks,
                 parent_pages.clone(),
                 Arc::clone(&pages),
-                context.handle.clone(),
+                context.waiter.clone(),
                 context.folder(),
             ),
             data: DataPacks::new(names.clone()),
@@ -83,7 +83,7 @@ pub(super) fn store(context: &Context, parent: &Parent, survey: Survey, session:
         };
         let mut decider = Decider::new(&context.matcher, context.options.reread);
         let left = seen.read()?.map(|record| Seen::try_from(record?));
-        let right = TreeIter::new(&pages, parent.tree(), context.handle.clone());
+        let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone());
         for pair in Merge::new(left, right) {
             context.options.interrupt.check()?;
             let (step, problem) = decider.decide(pair?);

@@ -60,7 +60,7 @@ pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
             drop(sender.send(batch));
         });
         let mut left = Batches { receiver, batch: Vec::new().into_iter(), entries: 0, context };
-        let mut right = TreeIter::new(context.repository.pages(), parent.tree(), context.handle.clone());
+        let mut right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
         let spooled = std::iter::from_fn(|| {
             left.next().map(|item| {
                 let item = item?;
@@ -169,7 +169,7 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
     let mut tally = Tally::new(parent.id(), context.folder())?;
     let mut decider = Decider::new(&context.matcher, context.options.reread);
     let left = survey.seen.read()?.map(|record| Seen::try_from(record?));
-    let right = TreeIter::new(context.repository.pages(), parent.tree(), context.handle.clone());
+    let right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
     for pair in Merge::new(left, right) {
         context.options.interrupt.check()?;
         let (step, problem) = decider.decide(pair?);

@@ -10,7 +10,7 @@ use crate::entry::{ChunkList, Entry, EntryKind, FileContent, Xattr};
 use crate::error::Result;
 use crate::format::config::Chunker;
 use crate::format::page::Placed;
-use crate::observer::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::source::{Excludes, Found, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
 use crate::tree::{AtPath, Merge, Pair};
 use crate::tree_path::TreePath;

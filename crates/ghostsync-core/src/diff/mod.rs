@@ -9,14 +9,13 @@ mod directory;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
-use crate::observer::Interrupt;
+use crate::interrupt::{Interrupt, Waiter};
 use crate::repository::Repository;
 use crate::source::Excludes;
 use crate::tree::{Merge, Pair, TreeIter};
@@ -107,19 +106,19 @@ impl Difference {
 pub fn diff(repository: &Repository, before: &Snapshot, after: After) -> Differences {
     let (sender, receiver) = mpsc::channel(WAITING);
     let interrupt = Interrupt::default();
-    let handle = Handle::current();
+    let waiter = Waiter::new(interrupt.clone());
     let pages = Arc::clone(repository.pages());
     let chunker = repository.config().chunker.clone();
     let tree = before.tree.clone();
     let stop = interrupt.clone();
     let work = tokio::task::spawn_blocking(move || {
-        let before = TreeIter::new(&pages, Some(&tree), handle.clone());
+        let before = TreeIter::new(&pages, Some(&tree), waiter.clone());
         let mut tell = |difference| {
             // Nobody waits for the rest.
             sender.blocking_send(difference).map_err(|_| Error::new(ErrorKind::Interrupted, "interrupted"))
         };
         match after {
-            After::Snapshot(after) => Merge::new(before, TreeIter::new(&pages, Some(&after.tree), handle))
+            After::Snapshot(after) => Merge::new(before, TreeIter::new(&pages, Some(&after.tree), waiter))
                 .try_for_each(|pair| {
                     let (before, after) = match pair? {
                         Pair::Left(before) => (Some(before.entry), None),

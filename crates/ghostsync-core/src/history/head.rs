@@ -176,7 +176,7 @@ fn rolled_back(seq: u64) -> Error {
 /// Tells later readers where to begin; best effort, it may be stale, missing or wrong.
 pub(crate) async fn write_hint(store: &Store, seq: u64) {
     if let Ok(hint) = serde_json::to_vec(&Hint { seq }) {
-        drop(store.put(&keys::head(), hint.into()).await);
+        store.try_put(&keys::head(), hint.into()).await;
     }
 }
 

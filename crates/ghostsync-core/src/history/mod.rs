@@ -4,6 +4,7 @@ mod branch;
 mod cache;
 mod commit;
 mod head;
+pub mod judge;
 
 pub(crate) use branch::{may_follow, promoted, with_hold, with_snapshot, with_tags};
 pub(crate) use cache::HeadCache;

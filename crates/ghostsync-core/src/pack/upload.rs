@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path as Key;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
+use crate::interrupt::Waiter;
 use crate::observer::{Observer, Progress};
 use crate::store::Store;
 
@@ -19,7 +19,7 @@ const PACKS_IN_FLIGHT: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Uploader {
     store: Store,
-    handle: Handle,
+    waiter: Waiter,
     observer: Observed,
     slots: Arc<Semaphore>,
     running: JoinSet<Result<()>>,
@@ -35,23 +35,23 @@ impl std::fmt::Debug for Observed {
 }
 
 impl Uploader {
-    pub(crate) fn new(store: Store, handle: Handle, observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(store: Store, waiter: Waiter, observer: Arc<dyn Observer>) -> Self {
         let slots = Arc::new(Semaphore::new(PACKS_IN_FLIGHT));
-        Self { store, handle, observer: Observed(observer), slots, running: JoinSet::new(), uploaded_bytes: 0 }
+        Self { store, waiter, observer: Observed(observer), slots, running: JoinSet::new(), uploaded_bytes: 0 }
     }
 
     /// Begins to send one pack; waits while too many are in flight.
     ///
     /// # Errors
-    /// That of any pack that failed since the last call.
+    /// That of any pack that failed since the last call; `Interrupted`.
     pub(crate) fn send(&mut self, key: Key, bytes: Bytes) -> Result<()> {
         while let Some(done) = self.running.try_join_next() {
             flatten(done)?;
         }
+        let slots = Arc::clone(&self.slots);
         let permit = self
-            .handle
-            .block_on(Arc::clone(&self.slots).acquire_owned())
-            .map_err(|_| Error::internal("the upload was closed"))?;
+            .waiter
+            .wait(async { slots.acquire_owned().await.map_err(|_| Error::internal("the upload was closed")) })?;
         self.uploaded_bytes += bytes.len() as u64;
         let (store, observer) = (self.store.clone(), Arc::clone(&self.observer.0));
         let task = async move {
@@ -60,16 +60,16 @@ impl Uploader {
             drop(permit);
             result.inspect(|()| observer.progress(Progress::Transferred { bytes: sent }))
         };
-        self.running.spawn_on(task, &self.handle);
+        self.running.spawn_on(task, self.waiter.runtime());
         Ok(())
     }
 
     /// Waits until every pack is acknowledged, and tells how many bytes were sent in all.
     ///
     /// # Errors
-    /// That of the first pack that failed.
+    /// That of the first pack that failed; `Interrupted`.
     pub(crate) fn finish(mut self) -> Result<u64> {
-        while let Some(done) = self.handle.block_on(self.running.join_next()) {
+        while let Some(done) = self.waiter.wait(async { Ok(self.running.join_next().await) })? {
             flatten(done)?;
         }
         Ok(self.uploaded_bytes)

@@ -20,7 +20,8 @@ use super::write::{Afterwards, FileJob, Piece, Window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Placed};
 use crate::id::ChunkId;
-use crate::observer::{Interrupt, Observer, Progress};
+use crate::interrupt::Interrupt;
+use crate::observer::{Observer, Progress};
 use crate::pack::{BlockRef, Damage, FetchError, Run, fetch_run, runs};
 use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
@@ -133,7 +134,7 @@ impl Fetcher {
         let mut reader = ChunkReader::new(Arc::clone(&self.pages), placed);
         let mut chunks: Vec<(ChunkId, ChunkPlacement)> = Vec::new();
         let damage = loop {
-            let next = match reader.next_chunks().await {
+            let next = match self.interrupt.unless_set(reader.next_chunks()).await {
                 Ok(Some(next)) => next,
                 Ok(None) => break None,
                 Err(error) => break Some(list_damage(error)?),
@@ -218,12 +219,11 @@ impl Fetcher {
             })
             .buffer_unordered(READS_IN_FLIGHT);
         let mut results = Vec::new();
-        while let Some((run, fetched)) = reads.next().await {
-            self.interrupt.check()?;
+        while let Some((run, fetched)) = self.interrupt.unless_set(async { Ok(reads.next().await) }).await? {
             let result = match fetched {
                 Ok(blocks) => {
                     let bytes = run.range.end - run.range.start;
-                    self.tally.downloaded_bytes += bytes;
+                    self.tally.block_bytes += bytes;
                     self.observer.progress(Progress::Transferred { bytes });
                     Ok(blocks)
                 }

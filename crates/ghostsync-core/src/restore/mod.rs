@@ -42,7 +42,6 @@ use crate::id::SnapshotId;
 use crate::observer::{Observer, Progress};
 use crate::receipt;
 use crate::repository::{Repository, State};
-use crate::store::RequestCounts;
 
 pub use options::{Overwrite, RestoreOptions, RestoreReport};
 
@@ -58,10 +57,11 @@ pub async fn restore(
     observer: Arc<dyn Observer>,
 ) -> Result<RestoreReport> {
     let stopwatch = Stopwatch::start();
-    let requests = repository.store().requests();
+    let store = repository.store();
+    let (requests, received_bytes) = (store.requests(), store.received_bytes());
     refuse::contradictions(&options)?;
-    let state = repository.state().await?;
-    let done = if proof::genesis_is_due(&options, &state) {
+    let state = options.interrupt.unless_set(repository.state()).await?;
+    let (id, tally) = if proof::genesis_is_due(&options, &state) {
         proof::write_genesis(repository.id(), &state, destination, &options)?;
         (None, Tally::default())
     } else {
@@ -78,7 +78,19 @@ pub async fn restore(
         }
         (Some(id), restored?)
     };
-    Ok(report(done, requests_since(requests, repository.store().requests()), stopwatch.seconds()))
+    Ok(RestoreReport {
+        snapshot: id,
+        written: tally.written,
+        unchanged: tally.unchanged,
+        deleted: tally.deleted,
+        sockets: tally.sockets,
+        problems: tally.problems,
+        damaged: tally.damaged,
+        downloaded_bytes: store.received_bytes().saturating_sub(received_bytes),
+        block_bytes: tally.block_bytes,
+        requests: store.requests().since(requests),
+        seconds: stopwatch.seconds(),
+    })
 }
 
 async fn restore_snapshot(
@@ -101,7 +113,7 @@ async fn restore_snapshot(
         interrupt: options.interrupt.clone(),
         observer: Arc::clone(&observer),
     };
-    pipeline.check_includes().await?;
+    options.interrupt.unless_set(pipeline.check_includes()).await?;
 
     let rules = |act| Rules {
         selection: pipeline.selection.clone(),
@@ -150,31 +162,6 @@ async fn restore_snapshot(
 /// What looks like damage may be a snapshot that was forgotten, and pruned, while it was restored.
 async fn is_forgotten(repository: &Repository, snapshot: SnapshotId) -> bool {
     repository.state().await.is_ok_and(|state| state.commit.snapshot(snapshot).is_none())
-}
-
-fn report((snapshot, tally): (Option<SnapshotId>, Tally), requests: RequestCounts, seconds: f64) -> RestoreReport {
-    RestoreReport {
-        snapshot,
-        written: tally.written,
-        unchanged: tally.unchanged,
-        deleted: tally.deleted,
-        sockets: tally.sockets,
-        problems: tally.problems,
-        damaged: tally.damaged,
-        downloaded_bytes: tally.downloaded_bytes,
-        requests,
-        seconds,
-    }
-}
-
-fn requests_since(before: RequestCounts, now: RequestCounts) -> RequestCounts {
-    RequestCounts {
-        put: now.put.saturating_sub(before.put),
-        get: now.get.saturating_sub(before.get),
-        list: now.list.saturating_sub(before.list),
-        delete: now.delete.saturating_sub(before.delete),
-        head: now.head.saturating_sub(before.head),
-    }
 }
 
 #[cfg(test)]

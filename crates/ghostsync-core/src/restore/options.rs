@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::guard::Cap;
 use crate::id::{RepositoryId, SnapshotId};
-use crate::observer::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::problem::Problem;
 use crate::repository::Selector;
 use crate::store::RequestCounts;
@@ -100,8 +100,10 @@ pub struct RestoreReport {
     pub problems: Vec<Problem>,
     /// Whether damage was met and stepped over (`keep_going`).
     pub damaged: bool,
-    /// Bytes received from the store.
+    /// Bytes received from the store: contents, pages and commits.
     pub downloaded_bytes: u64,
+    /// Those of them that were blocks of content.
+    pub block_bytes: u64,
     /// Requests made.
     pub requests: RequestCounts,
     /// How long it took.

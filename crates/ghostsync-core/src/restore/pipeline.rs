@@ -15,7 +15,8 @@ use super::tally::Tally;
 use super::write::Writer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
-use crate::observer::{Interrupt, Observer};
+use crate::interrupt::Interrupt;
+use crate::observer::Observer;
 use crate::store::Store;
 use crate::tree::Pages;
 
@@ -88,8 +89,7 @@ impl Pipeline {
     async fn read_tree(&self, to_walk: mpsc::Sender<Flow<FromTree>>, deletes: bool) -> Result<Outcome> {
         let mut entries = self.entries();
         loop {
-            self.interrupt.check()?;
-            let news = match entries.next().await {
+            let news = match self.interrupt.unless_set(entries.next()).await {
                 Ok(Some(page)) => FromTree::Entries(page),
                 Ok(None) => break,
                 // What is lost with a page must not be taken for something that the snapshot lacks.

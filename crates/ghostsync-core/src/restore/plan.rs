@@ -33,7 +33,8 @@ use super::write::Afterwards;
 use crate::entry::{Entry, EntryKind, FileTime};
 use crate::error::{Error, Result};
 use crate::format::page::{Placed, Placement};
-use crate::observer::{Interrupt, Observer, Progress};
+use crate::interrupt::Interrupt;
+use crate::observer::{Observer, Progress};
 use crate::temporary;
 use crate::tree_path::TreePath;
 

@@ -12,7 +12,7 @@ use super::selection::Selection;
 use super::tally::Tally;
 use crate::error::{Error, Result};
 use crate::guard::MAX_REFUSAL_PATHS;
-use crate::observer::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::temporary;
 use crate::tree_path::TreePath;
 

@@ -21,7 +21,8 @@ pub(super) struct Tally {
     /// A pack was not there at all.
     pub(super) missing: bool,
     pub(super) unsettable: Unsettable,
-    pub(super) downloaded_bytes: u64,
+    /// Bytes of blocks received.
+    pub(super) block_bytes: u64,
 }
 
 impl Tally {
@@ -34,7 +35,7 @@ impl Tally {
         self.damaged |= other.damaged;
         self.missing |= other.missing;
         self.unsettable.add(other.unsettable);
-        self.downloaded_bytes += other.downloaded_bytes;
+        self.block_bytes += other.block_bytes;
     }
 
     /// Something of the snapshot is lacking, or something stays that should not.

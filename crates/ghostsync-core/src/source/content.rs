@@ -13,7 +13,7 @@ use super::read::ReadEvent;
 use crate::entry::Hole;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ContentHash};
-use crate::observer::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// The zeros of holes, hashed in steps that stay in the processor's cache.
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::found::size_of;
 use crate::entry::Hole;
 use crate::error::Result;
-use crate::observer::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// The most holes that are recorded of one file; of more, the largest. The others are data, read as zeros.
 pub(super) const MAX_HOLES: usize = 1024;

@@ -20,7 +20,7 @@ use crate::entry::FileTime;
 use crate::error::{Error, Result};
 use crate::format::config::Chunker;
 use crate::id::ChunkId;
-use crate::observer::Interrupt;
+use crate::interrupt::Interrupt;
 
 /// How often a file is read that changes while it is read.
 const MAX_ATTEMPTS: usize = 3;

@@ -23,6 +23,7 @@ use super::xattr;
 use crate::entry::Xattr;
 use crate::error::{Error, Result};
 use crate::receipt::DirectoryId;
+use crate::temporary;
 use crate::tree_path::{MAX_PATH_BYTES, TreePath};
 
 /// The most directory handles that are held at once, besides the root's and one in passing.
@@ -185,6 +186,10 @@ impl Walk {
             Err(errno) => return Some(self.unreadable(path.clone(), errno)),
         };
         let kind = kind_of(&stat);
+        if kind != FileType::Directory && temporary::is_temporary(name.to_bytes()) {
+            // Of a restore or a receipt that is being written, or was cut.
+            return Some(Look::Nothing);
+        }
         if hidden || self.matcher.excludes(path, kind == FileType::Directory) {
             return Some(Look::Entry(Walked::Excluded { path: path.clone() }));
         }

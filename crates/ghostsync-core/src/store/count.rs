@@ -28,6 +28,7 @@ pub(super) struct Counts {
     list: AtomicU64,
     delete: AtomicU64,
     head: AtomicU64,
+    received_bytes: AtomicU64,
 }
 
 impl Counts {
@@ -40,6 +41,14 @@ impl Counts {
             delete: read(&self.delete),
             head: read(&self.head),
         }
+    }
+
+    pub(super) fn receive(&self, bytes: usize) {
+        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -63,6 +63,9 @@ impl RequestCounts {
 /// How long a lost answer is asked after, unless somebody says otherwise.
 const SETTLE_TIME: Duration = Duration::from_secs(60);
 
+/// How long a write is waited for that only saves others a request.
+const HINT_TIME: Duration = Duration::from_secs(5);
+
 /// Where a repository lies. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -164,6 +167,11 @@ impl Store {
         self.counts.so_far()
     }
 
+    /// The bytes of bodies received so far through this store and its clones.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.counts.received_bytes()
+    }
+
     /// Reads a whole object of at most `limit` bytes; `None` if it is not there.
     pub(crate) async fn get(&self, key: &Key, limit: u64) -> Result<Option<Bytes>> {
         let answer = match self.objects.get_opts(key, GetOptions::default()).await {
@@ -209,6 +217,7 @@ impl Store {
         if matches!(answer.payload, GetResultPayload::File(..)) {
             // One read; as a stream a file comes in pieces of 8 KiB, each by way of another thread.
             let bytes = answer.bytes().await.map_err(|error| self.failure("read", key, error))?;
+            self.counts.receive(bytes.len());
             return if bytes.len() as u64 == length {
                 Ok(bytes)
             } else {
@@ -227,7 +236,7 @@ impl Store {
                 Ok(None) => break,
                 Err(error) if received > received_before && is_unreachable(&error) => {
                     received_before = received;
-                    let rest = begin + received..begin + length;
+                    let rest = begin.saturating_add(received)..begin.saturating_add(length);
                     let options = GetOptions::new().with_range(Some(rest)).with_if_match(etag.clone());
                     let answer = self.objects.get_opts(key, options).await;
                     body = answer.map_err(|error| self.failure("read", key, error))?.into_stream();
@@ -235,6 +244,7 @@ impl Store {
                 }
                 Err(error) => return Err(self.failure("read", key, error)),
             };
+            self.counts.receive(piece.len());
             received = received.saturating_add(piece.len() as u64);
             if received > length {
                 break;
@@ -262,6 +272,12 @@ impl Store {
             Ok(_) => Ok(()),
             Err(error) => Err(self.failure("write", key, error)),
         }
+    }
+
+    /// Writes an object that nobody relies on: one request, no retry, and no longer than [`HINT_TIME`].
+    pub(crate) async fn try_put(&self, key: &Key, bytes: Bytes) {
+        let put = self.commits.put_opts(key, bytes.into(), PutOptions::default());
+        drop(tokio::time::timeout(HINT_TIME, put).await);
     }
 
     /// Creates an object through the commit handle, one request, no retry.

@@ -298,7 +298,7 @@ mod tests {
     use super::*;
     use crate::format::config::Chunker;
     use crate::id::ContentHash;
-    use crate::observer::Interrupt;
+    use crate::interrupt::Interrupt;
     use crate::source::{Excludes, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
     use crate::testing::tree::read_back;
 

@@ -72,6 +72,8 @@ pub enum Fault {
     Before(Failure),
     /// It is done, and the call fails all the same.
     After(Failure),
+    /// Nothing is done, and no answer ever comes.
+    Never,
     /// Any write of one object: it fails with a timeout now and is done when [`FaultStore::land`] is called.
     Late,
     /// A create: it replaces what is there, as with stores that ignore the condition.
@@ -152,6 +154,7 @@ impl FaultStore {
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.fault(Operation::List, prefix) {
             Some(Fault::Before(failure)) => stream::iter([Err(failure.error(prefix))]).boxed(),
+            Some(Fault::Never) => stream::pending().boxed(),
             Some(Fault::After(failure)) => list().chain(stream::iter([Err(failure.error(prefix))])).boxed(),
             Some(Fault::ShortList) => {
                 let listed = list().try_collect::<Vec<_>>();
@@ -176,6 +179,7 @@ async fn with_fault<T>(fault: Option<Fault>, key: Option<&Key>, call: impl Futur
             let _ = call.await;
             Err(failure.error(key))
         }
+        Some(Fault::Never) => std::future::pending().await,
         _ => call.await,
     }
 }

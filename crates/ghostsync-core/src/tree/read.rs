@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use super::pages::{Access, Pages};
 use crate::entry::ChunkList;
 use crate::error::{Error, Result};
 use crate::format::commit::TreeRef;
 use crate::format::page::{Child, ChunkPlacement, ListChild, Page, PagePlacement, PageRef, Placed, Placement};
 use crate::id::ChunkId;
+use crate::interrupt::Waiter;
 use crate::tree_path::TreePath;
 
 impl TreeRef {
@@ -118,16 +117,16 @@ impl TreeReader {
 #[derive(Debug)]
 pub(crate) struct TreeIter {
     reader: Option<TreeReader>,
-    handle: Handle,
+    waiter: Waiter,
     entries: std::vec::IntoIter<Placed>,
     pages: Vec<PageRef>,
 }
 
 impl TreeIter {
     /// Streams a whole tree, or nothing if there is none; remembers the pages it met.
-    pub(crate) fn new(pages: &Arc<Pages>, tree: Option<&TreeRef>, handle: Handle) -> Self {
+    pub(crate) fn new(pages: &Arc<Pages>, tree: Option<&TreeRef>, waiter: Waiter) -> Self {
         let reader = tree.map(|tree| TreeReader::new(Arc::clone(pages), tree, TreePath::root()));
-        Self { reader, handle, entries: Vec::new().into_iter(), pages: Vec::new() }
+        Self { reader, waiter, entries: Vec::new().into_iter(), pages: Vec::new() }
     }
 
     /// The pages met so far, in the order they were read.
@@ -145,7 +144,7 @@ impl Iterator for TreeIter {
                 return Some(Ok(placed));
             }
             let reader = self.reader.as_mut()?;
-            let page = self.handle.block_on(reader.next_page());
+            let page = self.waiter.wait(reader.next_page());
             self.pages.extend(reader.take_visited());
             match page {
                 Ok(Some(entries)) => self.entries = entries.into_iter(),

@@ -1,11 +1,12 @@
 //! Every store call of a backup and of a restore, failing in every way: what is told is the truth, earlier snapshots
 //! always restore, and a second run completes.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ghostsync_core::ErrorKind;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
@@ -33,12 +34,19 @@ const FAULTS: [Fault; 11] = [
     Fault::ShortList,
 ];
 
+/// Files that differ from those of another seed in their times too: the system's clock of files may stand still for
+/// longer than it takes to write all of them.
 fn fill(folder: &Path, seed: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + seed);
+    let write = |name: &str, content: Vec<u8>| {
+        let mut file = File::create(folder.join(name)).expect("a file");
+        file.write_all(&content).and_then(|()| file.set_modified(time)).expect("a file");
+    };
     fs::create_dir_all(folder.join("d")).expect("a folder");
     for file in 0..30 {
-        fs::write(folder.join(format!("d/{file}")), noise(seed * 100 + file, 300)).expect("a file");
+        write(&format!("d/{file}"), noise(seed * 100 + file, 300));
     }
-    fs::write(folder.join("large"), noise(seed, 2 << 20)).expect("a file");
+    write("large", noise(seed, 2 << 20));
 }
 
 fn settling(store: FaultStore) -> Store {

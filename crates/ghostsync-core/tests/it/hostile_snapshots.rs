@@ -230,6 +230,6 @@ async fn a_file_without_data_needs_no_pack() {
     let folder = tempfile::tempdir().expect("a folder");
     let destination = folder.path().join("destination");
     let report = try_restore(&repository, &destination, false).await.expect("a restore");
-    assert_eq!((report.written, report.downloaded_bytes), (2, 0));
+    assert_eq!((report.written, report.block_bytes), (2, 0));
     assert_eq!(fs::metadata(destination.join("hole")).expect("there").len(), 1 << 30);
 }

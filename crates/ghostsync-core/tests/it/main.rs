@@ -15,6 +15,7 @@ mod guards;
 mod horrors;
 mod hostile_snapshots;
 mod http_stub;
+mod interrupts;
 mod limits;
 mod real_stores;
 mod recover_by_hand;

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ghostsync_core::backup::{BackupOptions, backup};
 use ghostsync_core::guard::{Cap, Guard, Policy};
 use ghostsync_core::id::{RepositoryId, SnapshotId};
-use ghostsync_core::observer::{Interrupt, NoObserver, Observer, Progress};
+use ghostsync_core::interrupt::Interrupt;
+use ghostsync_core::observer::{NoObserver, Observer, Progress};
 use ghostsync_core::receipt::{DirectoryId, Receipt, ReceiptError};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
 use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, restore};
@@ -167,7 +168,7 @@ async fn the_cabinet_of_horrors_comes_back() {
     }
 
     let again = run(&repository, &destination, changed()).await.expect("a restore");
-    assert_eq!((again.written, again.unchanged, again.downloaded_bytes), (0, first.written, 0));
+    assert_eq!((again.written, again.unchanged, again.block_bytes), (0, first.written, 0));
     assert_eq!(again.sockets, first.sockets);
     make_removable(source.path()).and_then(|()| make_removable(&destination)).expect("rights");
 }
@@ -201,7 +202,7 @@ fn random_trees_and_their_changes_come_back_and_only_what_differs_is_written() {
             );
             let idle = run(&repository, &destination, RestoreOptions { verify: true, ..mirror() }).await;
             let idle = idle.expect("a restore");
-            assert_eq!((idle.written, idle.deleted, idle.downloaded_bytes), (0, 0, 0));
+            assert_eq!((idle.written, idle.deleted, idle.block_bytes), (0, 0, 0));
 
             // And back again, over whatever is there.
             let back = RestoreOptions { snapshot: first.to_string().parse().expect("an id"), ..mirror() };
@@ -266,7 +267,7 @@ async fn a_cut_restore_leaves_no_receipt_and_is_resumed() {
         fs::write(source.join("zzz"), noise(999, 40 << 20))
     })
     .await;
-    let whole = sample.restore(RestoreOptions::default()).await.expect("a restore").downloaded_bytes;
+    let whole = sample.restore(RestoreOptions::default()).await.expect("a restore").block_bytes;
     for files in [1, 150, 201] {
         fs::remove_dir_all(sample.destination()).expect("removed");
         let interrupt = Interrupt::default();
@@ -283,7 +284,7 @@ async fn a_cut_restore_leaves_no_receipt_and_is_resumed() {
         let resumed = sample.restore(options).await.expect("a restore");
         assert_same(sample.source.path(), &sample.destination());
         assert!(resumed.unchanged + resumed.written == 201 && resumed.unchanged > 0, "{resumed:?}");
-        assert!(files == 1 || resumed.downloaded_bytes < whole, "{} of {whole}", resumed.downloaded_bytes);
+        assert!(files == 1 || resumed.block_bytes < whole, "{} of {whole}", resumed.block_bytes);
         assert!(Receipt::load(&sample.receipt()).is_ok());
     }
 }
@@ -644,7 +645,7 @@ async fn many_small_files_come_in_few_requests() {
     let gets = recording.count(Operation::Get) + recording.count(Operation::GetRange);
     eprintln!("{gets} gets, {packed} bytes, {:.1} s", report.seconds);
     assert!(gets as u64 <= packed / (4 << 20) + 20, "{gets} gets for {packed} bytes");
-    assert!(report.downloaded_bytes <= packed, "{} of {packed}", report.downloaded_bytes);
+    assert!(report.block_bytes <= packed, "{} of {packed}", report.block_bytes);
     assert_same(source.path(), &folder.path().join("d"));
 }
 
@@ -661,7 +662,7 @@ async fn a_large_file_streams_through_several_windows() {
     .await;
     let report = sample.restore(RestoreOptions::default()).await.expect("a restore");
     assert_same(sample.source.path(), &sample.destination());
-    assert!(report.downloaded_bytes > 80 << 20);
+    assert!(report.block_bytes > 80 << 20);
 }
 
 #[tokio::test]
@@ -869,7 +870,7 @@ async fn progress_adds_up() {
         let report = restore(&sample.repository, &sample.destination(), options, observer).await.expect("a restore");
         let done = (sums.files.load(Ordering::SeqCst), sums.bytes.load(Ordering::SeqCst));
         assert_eq!(*sums.planned.lock().expect("a lock"), Some(done));
-        assert_eq!(sums.transferred.load(Ordering::SeqCst), report.downloaded_bytes);
+        assert_eq!(sums.transferred.load(Ordering::SeqCst), report.block_bytes);
         assert!(sums.listed.load(Ordering::SeqCst));
     }
 }

@@ -9,7 +9,8 @@ use super::ReadData;
 use crate::error::Result;
 use crate::format::page::ChunkPlacement;
 use crate::id::{ChunkId, SessionId};
-use crate::observer::{Interrupt, Observer, Progress};
+use crate::interrupt::Interrupt;
+use crate::observer::{Observer, Progress};
 use crate::pack::{Block, BlockRef, FetchError, Run, fetch_run, runs};
 use crate::store::Store;
 

@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::commit::Snapshot;
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed};
 use crate::id::{ChunkId, SnapshotId};
-use crate::observer::Interrupt;
+use crate::interrupt::Interrupt;
 use crate::pack::BlockRef;
 use crate::store::keys;
 use crate::tree::{Access, ChunkReader, Pages};

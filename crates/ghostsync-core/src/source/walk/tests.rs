@@ -196,6 +196,15 @@ fn what_is_never_content_is_invisible_wherever_links_lead() {
 }
 
 #[test]
+fn what_a_cut_restore_left_behind_is_no_content() {
+    let (ours, like_ours) = (".ghostsync-0123456789abcdef.tmp", ".ghostsync-0123456789abcdef.tmp.txt");
+    let directory = make(&["a", ours, like_ours, &format!("below/{ours}"), &format!("folder/{ours}/file")]);
+    let found = lines(&walk(directory.path(), &Excludes::default()));
+    let folder = format!("folder/{ours}");
+    assert_eq!(found, ["", like_ours, "a", "below", "folder", &folder, &format!("{folder}/file")]);
+}
+
+#[test]
 fn a_tagged_cache_keeps_itself_and_its_tag() {
     let directory = make(&["cache/CACHEDIR.TAG", "cache/a/b", "cache/z", "fake/CACHEDIR.TAG", "fake/x", "linked/x"]);
     let tag = [CACHE_SIGNATURE.as_slice(), b"\n# a cache\n"].concat();
