@@ -11,20 +11,27 @@ fn assert_as_documented(store: &str, scheme: &str, variables: &[(String, String)
     let blocks = documented(Some(store));
     assert!(!blocks.is_empty(), "the page lost its blocks on {store}");
     for Block { line, expected } in blocks {
-        let needs = ["faketime"].into_iter().filter(|tool| line.contains(tool));
-        if let Some(missing) =
-            needs.into_iter().find(|tool| Sandbox::new().shell(&format!("command -v {tool}")).code != 0)
-        {
-            eprintln!("skipped: {missing} is not installed: {line}");
+        if line.contains("faketime") && Sandbox::new().shell("command -v faketime").code != 0 {
+            eprintln!("skipped: faketime is not installed: {line}");
             continue;
         }
         let ran = Sandbox::new().shell_on_store(scheme, variables, &line);
         let printed = format!("{}{}exit {}\n", ran.stdout, ran.stderr, ran.code);
-        // How often a race is lost is another figure each time.
+        // How often a race is lost is another figure each time; of only four large keys none may be.
+        let expected = if printed.contains(LARGE_RACE) { expected } else { without_large_race(&expected) };
         let (printed_without, expected_without) = (without_figures(&printed), without_figures(&expected));
         assert!(printed_without == expected_without, "{line}\n--- printed\n{printed}--- documented\n{expected}");
         assert_eq!(printed.lines().last(), expected.lines().last(), "{line}");
     }
+}
+
+const LARGE_RACE: &str = "race on large keys";
+
+/// A text without what it says of the race on large keys.
+fn without_large_race(text: &str) -> String {
+    let Some((before, race)) = text.split_once(LARGE_RACE) else { return text.to_owned() };
+    let (_, after) = race.split_once("of 8; ").expect("the end of the race");
+    format!("{before}{after}")
 }
 
 /// A text with every number as `N`.
@@ -56,6 +63,12 @@ fn ceph_is_as_documented() {
 #[ignore = "starts a server (just stores)"]
 fn garage_is_as_documented() {
     assert_as_documented_on("garage", "s3");
+}
+
+#[test]
+#[ignore = "starts a server (just stores)"]
+fn s3s_is_as_documented() {
+    assert_as_documented_on("s3s", "s3");
 }
 
 #[test]
