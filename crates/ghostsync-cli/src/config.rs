@@ -218,7 +218,7 @@ impl Settings {
             json: flags.json,
             file: path.clone(),
             file_was_named: flags.config.is_some(),
-            cloud: cloud_variables(&surroundings.variables),
+            cloud: cloud_variables(&surroundings.variables)?,
         })
     }
 
@@ -305,15 +305,16 @@ fn parse_file(path: &Path, text: &str) -> Result<File> {
     })
 }
 
-fn cloud_variables(variables: &[(OsString, OsString)]) -> Vec<(String, String)> {
-    let mut cloud: Vec<_> = variables
-        .iter()
-        .filter_map(|(key, value)| Some((key.to_str()?, value.to_str()?)))
-        .filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
+fn cloud_variables(variables: &[(OsString, OsString)]) -> Result<Vec<(String, String)>> {
+    let is_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+    let mut cloud = Vec::new();
+    for (name, value) in variables {
+        let Some(name) = name.to_str().filter(|name| is_cloud(name)) else { continue };
+        let value = value.to_str().ok_or_else(|| invalid(format!("{name} is not valid UTF-8")))?;
+        cloud.push((name.to_owned(), value.to_owned()));
+    }
     cloud.sort();
-    cloud
+    Ok(cloud)
 }
 
 #[cfg(test)]
@@ -389,6 +390,18 @@ mod tests {
         let settings = Settings::resolve(&Global::default(), &surroundings(&variables, None)).expect("resolves");
         let names: Vec<_> = settings.store().variables.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["AWS_REGION", "AZURE_X"]);
+    }
+
+    #[test]
+    fn a_variable_of_a_cloud_that_is_no_text_is_refused_by_its_name() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let mut around = surroundings(&[], None);
+        around.variables.push(("LESS".into(), OsString::from_vec(vec![0xff])));
+        assert!(Settings::resolve(&Global::default(), &around).is_ok());
+        around.variables.push(("AWS_SECRET_ACCESS_KEY".into(), OsString::from_vec(vec![0xff])));
+        let error = Settings::resolve(&Global::default(), &around).expect_err("refused");
+        assert_eq!(error.to_string(), "AWS_SECRET_ACCESS_KEY is not valid UTF-8");
     }
 
     #[test]

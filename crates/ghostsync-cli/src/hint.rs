@@ -91,6 +91,9 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
     let hint = match error.kind() {
         ErrorKind::Unavailable => "nothing half done is left behind; run it again, --retry-time says how long to try",
         ErrorKind::Denied if error.to_string().contains("RequestTimeTooSkewed") => "set this machine's clock",
+        ErrorKind::Denied if error.to_string().contains("AWS_PROFILE is set") => {
+            "eval \"$(aws configure export-credentials --format env)\" puts the keys of a profile into the environment"
+        }
         ErrorKind::Denied if error.to_string().contains("bucket does not exist") => {
             "check the bucket's name and the endpoint; ghostsync does not create buckets"
         }

@@ -26,8 +26,8 @@ pub(crate) fn outcome(kind: ErrorKind) -> &'static str {
 /// The whole message: what failed, and every cause below it.
 pub(crate) fn with_causes(error: &Error) -> String {
     let mut message = error.to_string();
-    if error.kind() == ErrorKind::Denied {
-        // The store said why, and that is in the message; below it are only the raw answer and its request.
+    if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unavailable) {
+        // What the store said, or why it did not, is in the message; below it are only the raw answer and its request.
         return message;
     }
     let mut next = error.source();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::documented::{Block, documented};
 use crate::sandbox::Sandbox;
 
 /// A folder with all that the page speaks of: a source, a repository, and odd copies of it.
@@ -27,29 +28,15 @@ fn prepared() -> Sandbox {
     sandbox
 }
 
-/// The `console` blocks of the page: a command line, and what it prints.
-fn documented() -> Vec<(String, String)> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
-    let page = fs::read_to_string(page).expect("the page");
-    let blocks = page.split("```console\n$ ").skip(1);
-    blocks
-        .map(|block| {
-            let block = block.split("```").next().expect("an end");
-            let (command, output) = block.split_once('\n').expect("a command and its output");
-            (command.to_owned(), output.to_owned())
-        })
-        .collect()
-}
-
 #[test]
 fn every_documented_message_is_what_the_command_prints() {
     let sandbox = prepared();
     let place = fs::canonicalize(sandbox.path("")).expect("a place");
     let place = place.to_str().expect("UTF-8").trim_end_matches('/');
     let readonly = Mounted::new(&sandbox.path("readonly"), "ro");
-    let documented = documented();
+    let documented = documented(None);
     assert!(documented.len() >= 10, "the page lost its blocks");
-    for (line, expected) in documented {
+    for Block { line, expected } in documented {
         if line.contains("readonly") && readonly.is_none() {
             println!("skipped: nothing can be mounted here: {line}");
             continue;

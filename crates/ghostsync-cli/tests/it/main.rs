@@ -3,12 +3,22 @@
 mod backup;
 mod bad_input;
 mod configuration;
+mod credentials;
+mod documented;
 mod exit_codes;
 mod guards;
+#[path = "../../../ghostsync-core/tests/it/gcs_stub.rs"]
+mod gcs_stub;
+#[path = "../../../ghostsync-core/tests/it/http_stub.rs"]
+mod http_stub;
 mod interrupt;
 mod kills;
+mod lines;
 mod look;
 mod marks;
 mod printing;
+mod real_stores;
 mod restore;
 mod sandbox;
+#[path = "../../../ghostsync-core/tests/it/server.rs"]
+mod server;

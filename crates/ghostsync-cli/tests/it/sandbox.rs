@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ghostsync_core::testing::loopback;
 use serde_json::Value;
 
 pub(crate) struct Sandbox {
@@ -79,13 +80,35 @@ impl Sandbox {
         command
     }
 
+    /// The command on a store of this machine: variables that lead elsewhere are refused.
+    pub(crate) fn on_store(&self, url: &str, variables: &[(String, String)], args: &[&str]) -> Ran {
+        let scheme = url.split(':').next().expect("a scheme");
+        let variables = loopback::checked(scheme, variables).expect("only this machine is asked");
+        let output = self.command(args).env("GHOSTSYNC_REPO", url).envs(variables).output().expect("runs");
+        Ran::of(output)
+    }
+
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
         Ran::of(self.command(args).output().expect("runs"))
     }
 
+    /// Runs a line of shell on a store of this machine: variables that lead elsewhere are refused.
+    pub(crate) fn shell_on_store(&self, scheme: &str, variables: &[(String, String)], line: &str) -> Ran {
+        let variables = loopback::checked(scheme, variables).expect("only this machine is asked");
+        let mut command = self.command::<&str>(&[]);
+        // The command is found by its name, as it is installed.
+        let folder = Path::new(env!("CARGO_BIN_EXE_ghostsync")).parent().expect("a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", folder.display())).envs(variables);
+        self.shell_of(&command, line)
+    }
+
     /// Runs a line of shell, as a person pastes it.
     pub(crate) fn shell(&self, line: &str) -> Ran {
-        let command = self.command::<&str>(&[]);
+        self.shell_of(&self.command::<&str>(&[]), line)
+    }
+
+    fn shell_of(&self, command: &Command, line: &str) -> Ran {
         let mut shell = Command::new("bash");
         shell.arg("-c").arg(line).current_dir(self.folder.path()).env_clear();
         shell.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));

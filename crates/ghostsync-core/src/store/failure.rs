@@ -6,8 +6,10 @@
 use std::error::Error as StdError;
 use std::io;
 
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path as Key;
 
+use super::credentials;
 use crate::error::{Error, ErrorKind};
 
 /// What was tried, where, and what the store's answer comes down to.
@@ -31,6 +33,11 @@ pub(super) fn failure(action: &'static str, key: &Key, location: &str, source: o
 /// Tells whether an error means that this one object is not there. A missing bucket is something else.
 pub(super) fn is_absent(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. }) && explain(error).0 == ErrorKind::NotFound
+}
+
+/// Tells whether there was no answer at all, or none that means anything: also when asked again.
+pub(super) fn is_unreachable(error: &object_store::Error) -> bool {
+    explain(error).0 == ErrorKind::Unavailable
 }
 
 /// Tells whether a range was asked for that begins behind the object's end.
@@ -59,14 +66,13 @@ fn chain(error: &object_store::Error) -> impl Iterator<Item = &(dyn StdError + '
     })
 }
 
-/// Where clouds hand out the credentials of a machine, a task or a pod.
-const METADATA_ADDRESSES: [&str; 4] =
-    ["//169.254.169.254/", "//169.254.170.2/", "//169.254.170.23/", "//metadata.google.internal/"];
-
 fn explain(error: &object_store::Error) -> (ErrorKind, String) {
     use object_store::Error as E;
     let text = whole_text(error);
     let code = code_of(&text);
+    if let Some(missing) = credentials::missing(chain(error)) {
+        return (ErrorKind::Denied, format!("no credentials from {}: {}", missing.origin, why(error, &text, code)));
+    }
     if let Some((kind, reason)) = code.and_then(explain_code) {
         return (kind, format!("{reason} ({})", code.unwrap_or_default()));
     }
@@ -86,8 +92,27 @@ fn explain(error: &object_store::Error) -> (ErrorKind, String) {
         }
         E::JoinError { .. } => (ErrorKind::Internal, "a task ended early".to_owned()),
         E::Generic { store: "LocalFileSystem", .. } => explain_local(error),
-        _ => explain_text(&text, &details),
+        _ => explain_text(error, &text, &details),
     }
+}
+
+/// Why there are no credentials: an answer in short, or the innermost cause.
+fn why(error: &object_store::Error, text: &str, code: Option<&str>) -> String {
+    if let Some(status) = status_of(text) {
+        return format!("the answer was status {status}{}", details(text, code));
+    }
+    let http = chain(error).find_map(|error| error.downcast_ref::<HttpError>());
+    if http.is_some_and(|http| http.kind() == HttpErrorKind::Decode) || text.contains("Invalid AssumeRole") {
+        // The text might repeat what was answered, and that might be a secret.
+        return "the answer holds none".to_owned();
+    }
+    innermost(error)
+}
+
+/// The cause below all others, in which a person finds more than in what lies between.
+fn innermost(error: &object_store::Error) -> String {
+    let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
+    innermost.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// The codes of S3, Azure and GCS that need another answer than their HTTP status suggests.
@@ -126,11 +151,7 @@ fn explain_local(error: &object_store::Error) -> (ErrorKind, String) {
 }
 
 /// What remains: an error known by its text alone. Everything that may pass is `Unavailable`.
-fn explain_text(text: &str, details: &str) -> (ErrorKind, String) {
-    if METADATA_ADDRESSES.iter().any(|address| text.contains(address)) {
-        let reason = "no credentials are given, and this machine's cloud gives none".to_owned();
-        return (ErrorKind::Denied, reason);
-    }
+fn explain_text(error: &object_store::Error, text: &str, details: &str) -> (ErrorKind, String) {
     if let Some(status) = status_of(text) {
         return match status {
             300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{details}")),
@@ -142,7 +163,7 @@ fn explain_text(text: &str, details: &str) -> (ErrorKind, String) {
     if text.contains("redirect without LOCATION") {
         return (ErrorKind::Denied, "redirected: wrong endpoint or region".to_owned());
     }
-    (ErrorKind::Unavailable, format!("the store could not be reached{details}"))
+    (ErrorKind::Unavailable, format!("the store could not be reached: {}{details}", innermost(error)))
 }
 
 /// The code in an XML error body, and what the store says to it, in parentheses: nothing if there is no code.
@@ -224,7 +245,10 @@ mod tests {
         let error = object_store::Error::Generic { store: "S3", source: "error sending request".into() };
         let error = failure("read", &Key::from("config.json"), "s3://b/p", error);
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.to_string(), "cannot read config.json in s3://b/p: the store could not be reached");
+        assert_eq!(
+            error.to_string(),
+            "cannot read config.json in s3://b/p: the store could not be reached: error sending request"
+        );
     }
 
     #[tokio::test]
@@ -240,13 +264,6 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("write key in /folder: Is a directory"), "{error}");
         assert!(error.io_error().is_some());
-    }
-
-    #[test]
-    fn a_machine_without_credentials_is_told_so() {
-        let source = "Error performing PUT http://169.254.169.254/latest/api/token in 1s - HTTP error".into();
-        let (kind, reason) = explain(&object_store::Error::Generic { store: "S3", source });
-        assert_eq!((kind, reason.contains("no credentials")), (ErrorKind::Denied, true));
     }
 
     #[test]

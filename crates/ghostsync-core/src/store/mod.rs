@@ -2,6 +2,7 @@
 
 mod cloud;
 mod count;
+mod credentials;
 mod failure;
 pub mod keys;
 mod limit;
@@ -9,6 +10,7 @@ mod local;
 mod open;
 mod probe;
 mod split;
+pub(crate) mod variables;
 
 use std::fmt;
 use std::ops::Range;
@@ -23,7 +25,7 @@ use object_store::{GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectSt
 use serde::Serialize;
 
 use self::count::{CountingStore, Counts};
-use self::failure::{failure, is_absent, is_out_of_range};
+use self::failure::{failure, is_absent, is_out_of_range, is_unreachable};
 use crate::error::{Error, ErrorKind, Result};
 
 pub use open::{StoreSettings, open_url};
@@ -213,6 +215,9 @@ impl Store {
     }
 
     /// Reads the body of an answer, which must be exactly so long: nothing is kept beyond that, whatever comes.
+    ///
+    /// A client tries again for a time that begins with its request, and a long body on a slow line outlasts that. So
+    /// when a connection breaks, the rest is asked for anew, as long as each answer brings something.
     async fn read_body(&self, key: &Key, answer: GetResult, length: u64) -> Result<Bytes> {
         if matches!(answer.payload, GetResultPayload::File(..)) {
             // One read; as a stream a file comes in pieces of 8 KiB, each by way of another thread.
@@ -224,11 +229,26 @@ impl Store {
                 Err(cut_short(key, bytes.len() as u64, length))
             };
         }
+        let (begin, etag) = (answer.range.start, answer.meta.e_tag.clone());
         let mut body = answer.into_stream();
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         let mut received = 0_u64;
-        while let Some(piece) = body.try_next().await.map_err(|error| self.failure("read", key, error))? {
+        let mut received_before = 0;
+        loop {
+            let piece = match body.try_next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(error) if received > received_before && is_unreachable(&error) => {
+                    received_before = received;
+                    let rest = begin.saturating_add(received)..begin.saturating_add(length);
+                    let options = GetOptions::new().with_range(Some(rest)).with_if_match(etag.clone());
+                    let answer = self.objects.get_opts(key, options).await;
+                    body = answer.map_err(|error| self.failure("read", key, error))?.into_stream();
+                    continue;
+                }
+                Err(error) => return Err(self.failure("read", key, error)),
+            };
             self.counts.receive(piece.len());
             received = received.saturating_add(piece.len() as u64);
             if received > length {

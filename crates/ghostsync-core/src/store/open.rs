@@ -25,7 +25,8 @@ pub struct StoreSettings {
     pub variables: Vec<(String, String)>,
     /// The most requests in flight; default 8.
     pub connections: usize,
-    /// How long an unreachable store is tried; default 60 s.
+    /// How long an unreachable store is tried; default 60 s. One attempt may be silent for half of it, but never
+    /// for less than 5 s nor for more than a minute.
     pub retry_time: Duration,
     /// The most bytes per second that are sent.
     pub limit_upload: Option<u64>,
@@ -173,7 +174,8 @@ fn location(scheme: &str, bucket: &str, prefix: &Key) -> String {
 
 fn remote(clients: Clients, prefix: &Key, settings: &StoreSettings, location: String) -> Store {
     let Clients { reads, writes, commits } = clients;
-    let objects = limited(Arc::new(SplitStore { reads, writes }), settings);
+    let objects =
+        limited(Arc::new(SplitStore { reads, writes, ask_after: cloud::silent_time(settings) / 2 }), settings);
     let identity = identity(&location, settings);
     Store::new(below(prefix, objects), location)
         .with_commit_handle(below(prefix, commits))
@@ -185,7 +187,8 @@ fn remote(clients: Clients, prefix: &Key, settings: &StoreSettings, location: St
 fn identity(location: &str, settings: &StoreSettings) -> String {
     let says_where = |name: &str| {
         let name = name.to_ascii_lowercase();
-        ["endpoint", "account_name", "storage_url", "use_emulator"].iter().any(|part| name.contains(part))
+        name == "azure_storage_account"
+            || ["endpoint", "account_name", "storage_url", "use_emulator"].iter().any(|part| name.contains(part))
     };
     let mut places: Vec<_> = settings.variables.iter().filter(|(name, _)| says_where(name)).collect();
     places.sort();

@@ -2,188 +2,91 @@
 //!
 //! It is our own reading of the documentation and proves nothing about Google's servers. It shows that a `gs://` URL
 //! becomes the right requests, with the condition that a create needs, and that the answers are understood.
+#![allow(dead_code, reason = "each of two test programs uses a part")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ghostsync_core::store::StoreSettings;
-use ghostsync_core::testing::loopback;
+use crate::http_stub::{Answer, Asked, HttpStub};
 
 pub(crate) const BUCKET: &str = "stubbed";
 
-/// One request, as it arrived.
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) method: String,
-    /// The object's key; empty for a listing.
-    pub(crate) key: String,
-    query: BTreeMap<String, String>,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
+/// The objects of a stub.
+type Objects = Mutex<BTreeMap<String, Vec<u8>>>;
 
 impl Asked {
-    /// Whether it is a write that must find nothing there.
-    pub(crate) fn creates(&self) -> bool {
-        self.method == "PUT" && self.headers.get("x-goog-if-generation-match").is_some_and(|match_| match_ == "0")
+    /// The object's key; empty for a listing.
+    pub(crate) fn key(&self) -> &str {
+        self.path.trim_start_matches('/').strip_prefix(BUCKET).expect("the bucket").trim_start_matches('/')
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
+    /// Whether it is a write that must find nothing there.
+    pub(crate) fn creates(&self) -> bool {
+        self.method == "PUT" && self.header("x-goog-if-generation-match").is_some_and(|generation| generation == "0")
     }
 }
 
-/// What is answered instead: a status and a body.
-type Refuse = dyn Fn(&Asked) -> Option<(u16, &'static str)> + Send + Sync;
-
-struct Shared {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
-    asked: Mutex<Vec<Asked>>,
-    refuse: Box<Refuse>,
-    over: AtomicBool,
+/// What a stub does with a request.
+pub(crate) enum Deed {
+    /// Answers as a store does.
+    Answer,
+    /// Answers so, a number of bytes each second.
+    AnswerSlowly(usize),
+    /// Answers so, but the connection breaks after that much of the body.
+    BreakAfter(usize),
+    /// Answers with an error: a status and a body.
+    Refuse(u16, &'static str),
+    /// Never answers.
+    Stall,
 }
 
 /// A running stub, which ends when it is dropped.
 pub(crate) struct GcsStub {
-    address: SocketAddr,
-    shared: Arc<Shared>,
+    http: HttpStub,
+    objects: Arc<Objects>,
 }
 
 impl GcsStub {
     pub(crate) fn start() -> Self {
-        Self::refusing(|_| None)
+        Self::doing(|_| Deed::Answer)
     }
 
-    pub(crate) fn refusing(refuse: impl Fn(&Asked) -> Option<(u16, &'static str)> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            objects: Mutex::default(),
-            asked: Mutex::default(),
-            refuse: Box::new(refuse),
-            over: AtomicBool::new(false),
+    pub(crate) fn doing(deed: impl Fn(&Asked) -> Deed + Send + Sync + 'static) -> Self {
+        let objects = Arc::new(Objects::default());
+        let shared = Arc::clone(&objects);
+        let http = HttpStub::start(move |asked| match deed(asked) {
+            Deed::Answer => Some(answer(&shared, asked)),
+            Deed::AnswerSlowly(speed) => Some(Answer { bytes_per_second: Some(speed), ..answer(&shared, asked) }),
+            Deed::BreakAfter(length) => Some(Answer { breaks_after: Some(length), ..answer(&shared, asked) }),
+            Deed::Refuse(status, body) => Some(Answer::new(status, body)),
+            Deed::Stall => None,
         });
-        let for_listener = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                if for_listener.over.load(Ordering::SeqCst) {
-                    break;
-                }
-                let shared = Arc::clone(&for_listener);
-                std::thread::spawn(move || serve(&shared, connection));
-            }
-        });
-        Self { address, shared }
+        Self { http, objects }
     }
 
-    /// Settings that reach this stub and nothing else.
-    pub(crate) fn settings(&self) -> StoreSettings {
+    /// The variables that reach this stub and nothing else.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let key = serde_json::json!({
             "gcs_base_url": "", "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": "",
         });
-        let variables = [
-            ("GOOGLE_BASE_URL", format!("http://{}", self.address)),
-            ("GOOGLE_SERVICE_ACCOUNT_KEY", key.to_string()),
-            ("GOOGLE_ALLOW_HTTP", "true".to_owned()),
-        ];
-        loopback::settings("gs", &variables.map(|(name, value)| (name.to_owned(), value))).unwrap()
+        let variables = [("GOOGLE_BASE_URL", self.http.url()), ("GOOGLE_SERVICE_ACCOUNT_KEY", key.to_string())];
+        variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.shared.asked.lock().unwrap().clone()
+        self.http.asked()
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.shared.objects.lock().unwrap().keys().cloned().collect()
+        self.objects.lock().unwrap().keys().cloned().collect()
     }
 }
 
-impl Drop for GcsStub {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
-        // Wakes the listener, so that it sees that it is over.
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
-fn serve(shared: &Shared, connection: TcpStream) {
-    connection.set_nodelay(true).unwrap();
-    let mut reader = BufReader::new(connection.try_clone().unwrap());
-    let mut writer = connection;
-    while let Some(asked) = read_request(&mut reader) {
-        shared.asked.lock().unwrap().push(asked.clone());
-        let answer = match (shared.refuse)(&asked) {
-            Some((status, body)) => Answer { status, headers: Vec::new(), body: body.as_bytes().to_vec() },
-            None => answer(shared, &asked),
-        };
-        if answer.write(&mut writer, asked.method == "HEAD").is_err() {
-            return;
-        }
-    }
-}
-
-fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let mut words = line.split_whitespace();
-    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let url = url::Url::parse("http://stub").unwrap().join(&target).unwrap();
-    let path = decoded(url.path());
-    let key = path.trim_start_matches('/').strip_prefix(BUCKET)?.trim_start_matches('/').to_owned();
-    let query = url.query_pairs().into_owned().collect();
-    Some(Asked { method, key, query, headers, body })
-}
-
-fn decoded(path: &str) -> String {
-    url::form_urlencoded::parse(format!("p={}", path.replace('+', "%2B")).as_bytes()).next().unwrap().1.into_owned()
-}
-
-struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
-    }
-
-    fn error(status: u16, code: &str) -> Self {
-        Self { body: format!("<?xml version='1.0'?><Error><Code>{code}</Code></Error>").into(), ..Self::status(status) }
-    }
-
-    fn write(self, writer: &mut impl Write, head: bool) -> std::io::Result<()> {
-        let mut text = format!("HTTP/1.1 {} Stubbed\r\ncontent-length: {}\r\n", self.status, self.body.len());
-        for (name, value) in self.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str("\r\n");
-        let mut bytes = text.into_bytes();
-        if !head {
-            bytes.extend(self.body);
-        }
-        writer.write_all(&bytes)
-    }
-}
-
-fn answer(shared: &Shared, asked: &Asked) -> Answer {
-    let mut objects = shared.objects.lock().unwrap();
-    match (asked.method.as_str(), asked.key.as_str()) {
+fn answer(objects: &Objects, asked: &Asked) -> Answer {
+    let mut objects = objects.lock().unwrap();
+    match (asked.method.as_str(), asked.key()) {
         ("GET", "") => list(&objects, &asked.query),
         ("GET" | "HEAD", key) => match objects.get(key) {
             Some(content) => read(content, asked.header("range")),
@@ -193,10 +96,10 @@ fn answer(shared: &Shared, asked: &Asked) -> Answer {
         ("PUT", key) => {
             let headers = vec![("etag", etag(&asked.body))];
             objects.insert(key.to_owned(), asked.body.clone());
-            Answer { headers, ..Answer::status(200) }
+            Answer { headers, ..Answer::new(200, "") }
         }
         ("DELETE", key) => match objects.remove(key) {
-            Some(_) => Answer::status(204),
+            Some(_) => Answer::new(204, ""),
             None => Answer::error(404, "NoSuchKey"),
         },
         _ => Answer::error(405, "MethodNotAllowed"),
@@ -204,13 +107,15 @@ fn answer(shared: &Shared, asked: &Asked) -> Answer {
 }
 
 fn etag(content: &[u8]) -> String {
-    format!("\"{}\"", blake3::hash(content).to_hex())
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    format!("\"{:x}\"", hasher.finish())
 }
 
 fn read(content: &[u8], range: Option<&str>) -> Answer {
     let mut headers = vec![("etag", etag(content)), ("last-modified", "Tue, 03 Nov 2026 08:00:00 GMT".to_owned())];
     let Some(range) = range else {
-        return Answer { status: 200, headers, body: content.to_vec() };
+        return Answer { headers, ..Answer::new(200, content) };
     };
     let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
     let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
@@ -219,7 +124,7 @@ fn read(content: &[u8], range: Option<&str>) -> Answer {
     }
     let last = last.min(content.len() - 1);
     headers.push(("content-range", format!("bytes {first}-{last}/{}", content.len())));
-    Answer { status: 206, headers, body: content[first..=last].to_vec() }
+    Answer { headers, ..Answer::new(206, &content[first..=last]) }
 }
 
 /// Pages of 500, so that a listing has several.
@@ -243,5 +148,5 @@ fn list(objects: &BTreeMap<String, Vec<u8>>, query: &BTreeMap<String, String>) -
         body.push_str(&format!("<NextContinuationToken>{}</NextContinuationToken>", found[499].0));
     }
     body.push_str("</ListBucketResult>");
-    Answer { body: body.into(), ..Answer::status(200) }
+    Answer::new(200, body)
 }

@@ -4,87 +4,26 @@
 //! The servers are started by `scripts/stores`; one that is not installed is skipped, visibly. A single node on
 //! loopback proves nothing about a provider.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use ghostsync_core::ErrorKind;
 use ghostsync_core::store::{ProbeReport, Store, StoreSettings, open_url, probe};
 use ghostsync_core::testing::{conformance, loopback};
-use tempfile::TempDir;
 
 use crate::gcs_stub::{BUCKET, GcsStub};
-
-/// What a script says when its server is not installed.
-const NOT_INSTALLED: i32 = 77;
-
-/// A server that runs until it is dropped.
-struct Server {
-    script: PathBuf,
-    folder: TempDir,
-    scheme: &'static str,
-    variables: Vec<(String, String)>,
-}
+use crate::server::Server;
 
 impl Server {
-    /// Starts a server; `None` if it is not installed.
-    fn start(name: &str, scheme: &'static str) -> Option<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../scripts/stores/{name}.sh"));
-        if !script.exists() {
-            eprintln!("skipped: there is no {}", script.display());
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let output = Command::new(&script).arg("start").arg(folder.path()).arg("0").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        if output.status.code() == Some(NOT_INSTALLED) {
-            eprintln!("skipped: {}", said.trim());
-            return None;
-        }
-        assert!(output.status.success(), "{name} did not start: {said}");
-        let printed = String::from_utf8(output.stdout).unwrap();
-        let variables = printed.lines().filter_map(|line| line.split_once('='));
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Some(Self { script, folder, scheme, variables })
-    }
-
-    fn value(&self, name: &str) -> &str {
-        &self.variables.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name} is missing")).1
-    }
-
-    fn settings(&self) -> StoreSettings {
-        loopback::settings(self.scheme, &self.variables).unwrap()
-    }
-
-    /// Settings in which one variable has another value.
-    fn settings_but(&self, name: &str, value: &str) -> StoreSettings {
-        self.value(name);
-        let mut variables = self.variables.clone();
-        variables.retain(|(known, _)| known != name);
-        variables.push((name.to_owned(), value.to_owned()));
-        loopback::settings(self.scheme, &variables).unwrap()
-    }
-
     fn url(&self, bucket: &str) -> String {
         format!("{}://{bucket}/some/prefix", self.scheme)
     }
 
     fn open(&self) -> Store {
-        open_url(&self.url(self.value("BUCKET")), &self.settings(), false).unwrap()
+        self.open_with(self.value("BUCKET"), &self.variables)
     }
 
-    fn open_with(&self, settings: &StoreSettings) -> Store {
-        open_url(&self.url(self.value("BUCKET")), settings, false).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let stopped = Command::new(&self.script).arg("stop").arg(self.folder.path()).output();
-        if !std::thread::panicking() {
-            let output = stopped.unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
+    fn open_with(&self, bucket: &str, variables: &[(String, String)]) -> Store {
+        open_url(&self.url(bucket), &loopback::settings(self.scheme, variables).unwrap(), false).unwrap()
     }
 }
 
@@ -101,12 +40,12 @@ async fn refusal(store: &Store) -> (ErrorKind, String) {
 
 /// Wrong credentials and a missing bucket are told apart from a store that cannot be reached.
 async fn assert_says_what_is_wrong(server: &Server, key: (&str, &str), secret: (&str, &str)) {
-    let missing = open_url(&server.url("missing"), &server.settings(), false).unwrap();
+    let missing = server.open_with("missing", &server.variables);
     let (kind, text) = refusal(&missing).await;
     assert!(kind == ErrorKind::Denied && text.contains("the bucket does not exist"), "{kind:?} {text}");
 
     for (name, value) in [key, secret] {
-        let store = server.open_with(&server.settings_but(name, value));
+        let store = server.open_with(server.value("BUCKET"), &server.variables_but(name, value));
         let (kind, text) = refusal(&store).await;
         let named = text.contains("key") || text.contains("signature");
         assert!(kind == ErrorKind::Denied && named, "{name}: {kind:?} {text}");
@@ -135,10 +74,12 @@ async fn a_folder_keeps_every_promise_and_is_left_empty() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stub_of_gcs_keeps_every_promise() {
     let stub = GcsStub::start();
-    let store = open_url(&format!("gs://{BUCKET}/some/prefix"), &stub.settings(), false).unwrap();
+    let store =
+        open_url(&format!("gs://{BUCKET}/some/prefix"), &loopback::settings("gs", &stub.variables()).unwrap(), false)
+            .unwrap();
     assert_keeps_every_promise(&store).await;
     assert!(stub.keys().is_empty());
-    assert!(stub.asked().iter().all(|asked| asked.key.is_empty() || asked.key.starts_with("some/prefix/")));
+    assert!(stub.asked().iter().all(|asked| asked.key().is_empty() || asked.key().starts_with("some/prefix/")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

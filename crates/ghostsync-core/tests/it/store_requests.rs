@@ -3,14 +3,20 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ghostsync_core::ErrorKind;
-use ghostsync_core::store::{ProbeReport, Store, open_url, probe};
+use ghostsync_core::store::{ProbeReport, Store, StoreSettings, open_url, probe};
+use ghostsync_core::testing::loopback;
 
-use crate::gcs_stub::{Asked, BUCKET, GcsStub};
+use crate::gcs_stub::{BUCKET, Deed, GcsStub};
+use crate::http_stub::Asked;
 
-const BUSY: Option<(u16, &str)> = Some((503, "<Error><Code>SlowDown</Code></Error>"));
+const BUSY: Deed = Deed::Refuse(503, "<Error><Code>SlowDown</Code></Error>");
 
 fn open(stub: &GcsStub) -> Store {
-    open_url(&format!("gs://{BUCKET}/p"), &stub.settings(), false).unwrap()
+    open_url(&format!("gs://{BUCKET}/p"), &settings(stub), false).unwrap()
+}
+
+fn settings(stub: &GcsStub) -> StoreSettings {
+    loopback::settings("gs", &stub.variables()).unwrap()
 }
 
 fn count(stub: &GcsStub, what: impl Fn(&Asked) -> bool) -> usize {
@@ -19,7 +25,7 @@ fn count(stub: &GcsStub, what: impl Fn(&Asked) -> bool) -> usize {
 
 #[tokio::test]
 async fn a_create_is_one_request_and_never_repeated_by_the_client() {
-    let stub = GcsStub::refusing(|asked| if asked.creates() { BUSY } else { None });
+    let stub = GcsStub::doing(|asked| if asked.creates() { BUSY } else { Deed::Answer });
     let store = open(&stub);
     let error = probe(&store).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -32,16 +38,16 @@ async fn a_create_is_one_request_and_never_repeated_by_the_client() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_else_is_repeated_while_the_store_is_busy() {
     let requests = AtomicUsize::new(0);
-    let stub = GcsStub::refusing(move |asked| {
+    let stub = GcsStub::doing(move |asked| {
         let busy = !asked.creates() && requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(20);
-        if busy { BUSY } else { None }
+        if busy { BUSY } else { Deed::Answer }
     });
     assert_eq!(probe(&open(&stub)).await.unwrap(), ProbeReport::default());
 }
 
 #[tokio::test]
 async fn a_create_that_is_not_possible_is_a_broken_promise() {
-    let stub = GcsStub::refusing(|asked| if asked.creates() { Some((501, "")) } else { None });
+    let stub = GcsStub::doing(|asked| if asked.creates() { Deed::Refuse(501, "") } else { Deed::Answer });
     let report = probe(&open(&stub)).await.unwrap();
     assert_eq!(report.broken.len(), 1);
     assert!(report.broken[0].contains("status 501"), "{report:?}");
@@ -49,7 +55,7 @@ async fn a_create_that_is_not_possible_is_a_broken_promise() {
 
 #[tokio::test]
 async fn a_wrong_clock_is_named() {
-    let stub = GcsStub::refusing(|_| Some((403, "<Error><Code>RequestTimeTooSkewed</Code></Error>")));
+    let stub = GcsStub::doing(|_| Deed::Refuse(403, "<Error><Code>RequestTimeTooSkewed</Code></Error>"));
     let error = probe(&open(&stub)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert!(error.to_string().contains("clock"), "{error}");
