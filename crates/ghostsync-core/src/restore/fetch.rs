@@ -14,14 +14,13 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::flow::{Flow, Outcome};
-use super::recent::Recent;
 use super::tally::Tally;
 use super::write::{Afterwards, FileJob, Piece, Window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Placed};
 use crate::id::ChunkId;
 use crate::observer::{Interrupt, Observer, Progress};
-use crate::pack::{BlockRef, Damage, FetchError, Run, fetch_run, runs};
+use crate::pack::{BlockRef, Damage, FetchError, Recent, Run, fetch_run, runs};
 use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 

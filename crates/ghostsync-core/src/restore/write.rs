@@ -24,14 +24,13 @@ use super::destination::Directory;
 use super::flow::{Flow, Outcome};
 use super::links::Original;
 use super::metadata::{Target, User, apply};
-use super::recent::Recent;
 use super::tally::Tally;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::ChunkPlacement;
 use crate::id::ChunkId;
 use crate::observer::{Interrupt, Observer, Progress};
-use crate::pack::{Block, BlockRef, Damage, Mismatch};
+use crate::pack::{Block, BlockRef, Damage, Mismatch, Recent};
 use crate::temporary;
 use crate::tree_path::TreePath;
 
