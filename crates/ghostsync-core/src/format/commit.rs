@@ -14,6 +14,9 @@ use crate::id::{CommitHash, FrameHash, PackName, PageId, SessionId, SnapshotId};
 /// The most bytes that a commit may have before compression.
 pub const MAX_COMMIT_BYTES: u64 = 256 << 20;
 
+/// The highest number of a commit: nobody counts so far, and nothing that is added to it overflows.
+pub const MAX_SEQ: u64 = 1 << 53;
+
 /// What `log/<seq>` holds: a commit, or the stub that is left of an emptied one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LogEntry {
@@ -280,6 +283,9 @@ pub fn decode_log_entry(stored: &[u8]) -> Result<LogEntry, FormatError> {
 
 fn check(commit: &Commit) -> Result<(), FormatError> {
     let broken = |rule: String| Err(FormatError::rule("commit", rule));
+    if commit.seq > MAX_SEQ {
+        return broken(format!("its number is above {MAX_SEQ}"));
+    }
     let mut ids = std::collections::HashSet::new();
     for snapshot in &commit.snapshots {
         if snapshot.derive_id()? != snapshot.id {

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, Snapshot, decode_log_entry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, MAX_SEQ, Snapshot, decode_log_entry};
 use crate::id::CommitHash;
 use crate::store::{Store, keys};
 
@@ -63,8 +63,10 @@ pub(crate) async fn find_head(
             _ => return Err(rolled_back(*seq)),
         }
     }
-    let hint = store.get(&keys::head(), 4096).await?.and_then(|bytes| serde_json::from_slice::<Hint>(&bytes).ok());
-    let hinted = hint.map_or(1, |hint| hint.seq.max(1));
+    let hinted = match read_hint(store).await? {
+        HeadHint::Names(seq) => seq.max(1),
+        HeadHint::Absent | HeadHint::Damaged => 1,
+    };
     if let Slot::Commit(bytes, commit) = read_slot(store, hinted).await? {
         return climb(store, config, Found { seq: hinted, bytes, commit, checked: false }).await;
     }
@@ -80,6 +82,30 @@ pub(crate) async fn find_head(
     }
 }
 
+/// What `head.json` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadHint {
+    /// Nothing: it is not there.
+    Absent,
+    /// Nothing that could be a hint.
+    Damaged,
+    /// A commit was made with this number.
+    Names(u64),
+}
+
+/// Reads the hint; whatever lies there is no failure.
+pub(super) async fn read_hint(store: &Store) -> Result<HeadHint> {
+    let bytes = match store.get(&keys::head(), 4096).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(HeadHint::Damaged),
+        bytes => bytes?,
+    };
+    Ok(match bytes.map(|bytes| serde_json::from_slice::<Hint>(&bytes)) {
+        None => HeadHint::Absent,
+        Some(Ok(hint)) if hint.seq <= MAX_SEQ => HeadHint::Names(hint.seq),
+        Some(_) => HeadHint::Damaged,
+    })
+}
+
 struct Found {
     seq: u64,
     bytes: Bytes,
@@ -91,6 +117,9 @@ struct Found {
 /// Goes up from a commit that is there to the newest one, and checks that one against its predecessor.
 async fn climb(store: &Store, config: CommitHash, mut found: Found) -> Result<(State, Option<Bytes>)> {
     let mut before = None;
+    if found.seq >= MAX_SEQ {
+        return Err(Error::corrupt(format!("{} is beyond every number of a commit", keys::commit(found.seq))));
+    }
     if let Slot::Commit(bytes, commit) = read_slot(store, found.seq + 1).await? {
         before = Some((found.seq, CommitHash::of(&found.bytes)));
         found = Found { seq: found.seq + 1, bytes, commit, checked: false };
@@ -136,7 +165,8 @@ async fn highest_present(store: &Store, present: u64) -> Result<u64> {
     let (mut low, mut step) = (present, 1);
     let mut high = loop {
         let next = low.saturating_add(step);
-        if !exists(store, next).await? {
+        // Beyond the highest number nothing is looked for, whatever lies there.
+        if next > MAX_SEQ || !exists(store, next).await? {
             break next;
         }
         low = next;
