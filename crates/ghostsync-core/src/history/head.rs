@@ -209,38 +209,3 @@ pub(crate) async fn write_hint(store: &Store, seq: u64) {
         drop(store.put(&keys::head(), hint.into()).await);
     }
 }
-
-/// Goes down the whole log from its head and tells what does not hold, by key: nothing that readers need, but the
-/// audit trail and the numbers that are taken.
-///
-/// # Errors
-/// The store's.
-pub(crate) async fn check_chain(store: &Store, config: CommitHash, head: &State) -> Result<Vec<(String, String)>> {
-    let mut broken = Vec::new();
-    let mut expected = Some(head.commit.prev);
-    for seq in (1..head.commit.seq).rev() {
-        let key = keys::commit(seq);
-        let Some(bytes) = store.get(&key, MAX_COMMIT_BYTES).await? else {
-            broken.push((key.to_string(), "it is missing".into()));
-            expected = None;
-            continue;
-        };
-        let (hash, prev) = match decode_log_entry(&bytes) {
-            Ok(LogEntry::Commit(commit)) => (CommitHash::of(&bytes), Some(commit.prev)),
-            Ok(LogEntry::Emptied(stub)) => (stub.hash, Some(stub.prev)),
-            Err(error) => {
-                broken.push((key.to_string(), error.to_string()));
-                expected = None;
-                continue;
-            }
-        };
-        if expected.is_some_and(|expected| expected != hash) {
-            broken.push((key.to_string(), "it is not the commit that the next one follows".into()));
-        }
-        expected = prev;
-    }
-    if head.commit.seq > 0 && expected.is_some_and(|expected| expected != config) {
-        broken.push((keys::config().to_string(), "it is not the configuration that the first commit follows".into()));
-    }
-    Ok(broken)
-}

@@ -2,11 +2,13 @@
 
 mod branch;
 mod cache;
+mod chain;
 mod commit;
 mod head;
 
 pub(crate) use branch::{may_follow, promoted, with_hold, with_snapshot, with_tags};
 pub(crate) use cache::HeadCache;
+pub(crate) use chain::check_log;
 pub(crate) use commit::{Attempt, Session, attempt, change};
 pub use head::State;
-pub(crate) use head::{check_chain, find_head};
+pub(crate) use head::find_head;

@@ -1,11 +1,15 @@
 //! The second pass of a check, when something is bad: which snapshots and paths need it.
+//!
+//! A leaf on which nothing is bad is read once, whichever snapshots share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::Damage;
-use super::find::{Bad, PageAt};
-use crate::error::{ErrorKind, Result};
+use super::find::{Bad, Flaw, Reach, is_damage};
+use super::print::Print;
+use super::shape::wanted_group;
+use crate::error::Result;
 use crate::format::commit::Snapshot;
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed};
 use crate::id::{ChunkId, SnapshotId};
@@ -25,29 +29,39 @@ pub(super) async fn affected(
     bad: &Bad,
     interrupt: &Interrupt,
 ) -> Result<Vec<Damage>> {
-    let mut tracer = Tracer { pages, bad, damage: BTreeMap::new() };
+    let mut tracer = Tracer { pages, bad, interrupt, damage: BTreeMap::new(), notes: 0 };
+    let mut clean = HashSet::new();
     for snapshot in snapshots {
-        if let Some(message) = bad.records.get(&snapshot.id) {
-            tracer.note(format!("snapshot {}", snapshot.id), message, snapshot.id, None);
+        if let Some(flaw) = bad.records.get(&snapshot.id) {
+            tracer.flaw(format!("snapshot {}", snapshot.id), flaw, snapshot, None);
         }
-        let mut stack = vec![(snapshot.tree.root(), TreePath::root())];
-        while let Some((page, last)) = stack.pop() {
+        let root = snapshot.tree.root();
+        let groups = bad.links.get(&Print::of_page(&root));
+        let mut stack = vec![(root, TreePath::root(), snapshot.entries)];
+        while let Some((page, last, entries)) = stack.pop() {
             interrupt.check()?;
-            if let Some(message) = bad.pages.get(&at(&page)) {
-                // The last path below the page is all that is known of what it held.
-                tracer.note(keys::meta_pack(page.placement.pack).to_string(), message, snapshot.id, Some(&last));
+            let print = Print::of_page(&page);
+            if clean.contains(&print) && groups.is_none() {
+                continue;
+            }
+            let notes = tracer.notes;
+            if let Some(flaw) = bad.pages.get(&print) {
+                tracer.flaw(meta_pack(&page), flaw, snapshot, Some((&last, entries)));
             }
             match pages.load(&page, Access::Scan).await {
                 Ok(Page::Children(children)) => {
-                    stack.extend(children.into_iter().rev().map(|child| (child.page, child.last)));
+                    stack.extend(children.into_iter().rev().map(|child| (child.page, child.last, child.entries)));
                 }
                 Ok(Page::Entries(entries)) => {
                     for placed in &entries {
-                        tracer.entry(placed, snapshot.id).await?;
+                        tracer.entry(placed, &page, groups, snapshot.id).await?;
+                    }
+                    if tracer.notes == notes {
+                        clean.insert(print);
                     }
                 }
                 Ok(Page::Chunks(_) | Page::ListChildren(_)) => {}
-                Err(error) if bad.pages.contains_key(&at(&page)) => drop(error),
+                Err(error) if bad.pages.contains_key(&print) && is_damage(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -58,43 +72,59 @@ pub(super) async fn affected(
 struct Tracer<'a> {
     pages: &'a Arc<Pages>,
     bad: &'a Bad,
+    interrupt: &'a Interrupt,
     damage: BTreeMap<(String, String), Damage>,
+    notes: u64,
 }
 
 impl Tracer<'_> {
-    async fn entry(&mut self, placed: &Placed, snapshot: SnapshotId) -> Result<()> {
-        let path = &placed.entry.path;
+    async fn entry(
+        &mut self,
+        placed: &Placed,
+        leaf: &PageRef,
+        groups: Option<&HashSet<Print>>,
+        snapshot: SnapshotId,
+    ) -> Result<()> {
+        let path = Some((&placed.entry.path, 1));
+        if groups.is_some_and(|lost| wanted_group(&placed.entry).is_some_and(|group| lost.contains(&group))) {
+            let message = "a hard link has no first member of its content; no restore takes such a tree";
+            self.note(meta_pack(leaf), message, snapshot, path);
+        }
+        if !self.bad.contents.is_empty()
+            && let Some(message) = Print::of_content(placed).and_then(|print| self.bad.contents.get(&print))
+        {
+            self.note(meta_pack(leaf), message, snapshot, path);
+        }
         let mut reader = ChunkReader::new(Arc::clone(self.pages), placed);
         let mut noted = false;
-        loop {
+        while !noted {
+            self.interrupt.check()?;
             let next = reader.next_chunks().await;
             for page in reader.take_visited() {
-                if let Some(message) = self.bad.pages.get(&at(&page)) {
-                    self.note(keys::meta_pack(page.placement.pack).to_string(), message, snapshot, Some(path));
+                if let Some(flaw) = self.bad.pages.get(&Print::of_page(&page)) {
+                    self.note(meta_pack(&page), &flaw.message, snapshot, path);
                 }
             }
             match next {
-                Ok(Some(chunks)) if !noted => {
-                    for (chunk, placement) in chunks {
-                        if let Some((object, message)) = self.bad_chunk(chunk, &placement) {
-                            // One bad chunk is enough for a file.
-                            self.note(object, &message, snapshot, Some(path));
-                            noted = true;
-                            break;
-                        }
+                Ok(Some(chunks)) => {
+                    // One bad chunk is enough for a file.
+                    let bad = chunks.iter().find_map(|(chunk, placement)| self.bad_chunk(*chunk, placement));
+                    if let Some((object, message)) = bad {
+                        self.note(object, &message, snapshot, path);
+                        noted = true;
                     }
                 }
-                Ok(Some(_)) => {}
                 Ok(None) => return Ok(()),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => return Ok(()),
+                Err(error) if is_damage(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     fn bad_chunk(&self, chunk: ChunkId, placement: &ChunkPlacement) -> Option<(String, String)> {
         let object = || keys::data_pack(placement.pack).to_string();
-        let end = placement.frame_offset + u64::from(placement.frame_bytes);
+        let end = placement.frame_offset.saturating_add(u64::from(placement.frame_bytes));
         match self.bad.packs.get(&placement.pack) {
             Some(None) => return Some((object(), "it is missing".into())),
             Some(Some(size)) if *size < end => {
@@ -106,7 +136,20 @@ impl Tracer<'_> {
         chunks.as_ref().is_none_or(|chunks| chunks.contains(&chunk)).then(|| (object(), message.clone()))
     }
 
-    fn note(&mut self, object: String, message: &str, snapshot: SnapshotId, path: Option<&TreePath>) {
+    /// Notes a flaw, and as many paths as it reaches.
+    fn flaw(&mut self, object: String, flaw: &Flaw, snapshot: &Snapshot, below: Option<(&TreePath, u64)>) {
+        let root = TreePath::root();
+        let path = match flaw.reach {
+            // The last path below a page, and how many there are, is all that is known of what it held.
+            Reach::Below => below,
+            Reach::Snapshot => Some((&root, snapshot.entries)),
+            Reach::Figures => None,
+        };
+        self.note(object, &flaw.message, snapshot.id, path);
+    }
+
+    fn note(&mut self, object: String, message: &str, snapshot: SnapshotId, path: Option<(&TreePath, u64)>) {
+        self.notes += 1;
         let damage = self.damage.entry((object.clone(), message.to_owned())).or_insert_with(|| Damage {
             object,
             message: message.to_owned(),
@@ -117,14 +160,14 @@ impl Tracer<'_> {
         if damage.snapshots.last() != Some(&snapshot) {
             damage.snapshots.push(snapshot);
         }
-        let Some(path) = path else { return };
-        damage.affected += 1;
+        let Some((path, entries)) = path else { return };
+        damage.affected = damage.affected.saturating_add(entries.max(1));
         if damage.paths.len() < MAX_PATHS && !damage.paths.contains(path) {
             damage.paths.push(path.clone());
         }
     }
 }
 
-fn at(page: &PageRef) -> PageAt {
-    (page.placement.pack, page.placement.offset)
+fn meta_pack(page: &PageRef) -> String {
+    keys::meta_pack(page.placement.pack).to_string()
 }
