@@ -414,7 +414,10 @@ impl<'a> Finder<'a> {
     /// Reads the contents that are left; tells also the packs that are referred to, with their sizes if they are there.
     pub(super) async fn finish(mut self) -> Result<(Found, BTreeMap<Pack, Option<u64>>)> {
         self.read_contents().await?;
-        let packs = self.packs.iter().map(|pack| (*pack, self.sizes.get(pack).copied())).collect();
+        // A pack that is cut short has no table either, and is told of by what needs it.
+        let is_cut = |pack: &Pack| pack.1 && self.found.bad.packs.contains_key(&pack.0);
+        let size = |pack: &Pack| self.sizes.get(pack).copied().filter(|_| !is_cut(pack));
+        let packs = self.packs.iter().map(|pack| (*pack, size(pack))).collect();
         Ok((self.found, packs))
     }
 }

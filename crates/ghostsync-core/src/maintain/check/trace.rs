@@ -1,6 +1,6 @@
 //! The second pass of a check, when something is bad: which snapshots and paths need it.
 //!
-//! A leaf on which nothing is bad is read once, whichever snapshots share it.
+//! A leaf or a page of chunks on which nothing is bad is read once, whichever snapshots share it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::print::Print;
 use super::shape::wanted_group;
 use crate::error::Result;
 use crate::format::commit::Snapshot;
-use crate::format::page::{ChunkPlacement, Page, PageRef, Placed};
+use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
 use crate::id::{ChunkId, SnapshotId};
 use crate::observer::Interrupt;
 use crate::pack::BlockRef;
@@ -29,8 +29,7 @@ pub(super) async fn affected(
     bad: &Bad,
     interrupt: &Interrupt,
 ) -> Result<Vec<Damage>> {
-    let mut tracer = Tracer { pages, bad, interrupt, damage: BTreeMap::new(), notes: 0 };
-    let mut clean = HashSet::new();
+    let mut tracer = Tracer { pages, bad, interrupt, clean: HashSet::new(), damage: BTreeMap::new(), notes: 0 };
     for snapshot in snapshots {
         if let Some(flaw) = bad.records.get(&snapshot.id) {
             tracer.flaw(format!("snapshot {}", snapshot.id), flaw, snapshot, None);
@@ -41,7 +40,7 @@ pub(super) async fn affected(
         while let Some((page, last, entries)) = stack.pop() {
             interrupt.check()?;
             let print = Print::of_page(&page);
-            if clean.contains(&print) && groups.is_none() {
+            if tracer.clean.contains(&print) && groups.is_none() {
                 continue;
             }
             let notes = tracer.notes;
@@ -57,7 +56,7 @@ pub(super) async fn affected(
                         tracer.entry(placed, &page, groups, snapshot.id).await?;
                     }
                     if tracer.notes == notes {
-                        clean.insert(print);
+                        tracer.clean.insert(print);
                     }
                 }
                 Ok(Page::Chunks(_) | Page::ListChildren(_)) => {}
@@ -73,6 +72,8 @@ struct Tracer<'a> {
     pages: &'a Arc<Pages>,
     bad: &'a Bad,
     interrupt: &'a Interrupt,
+    /// Page copies on which nothing is bad.
+    clean: HashSet<Print>,
     damage: BTreeMap<(String, String), Damage>,
     notes: u64,
 }
@@ -95,31 +96,52 @@ impl Tracer<'_> {
         {
             self.note(meta_pack(leaf), message, snapshot, path);
         }
-        let mut reader = ChunkReader::new(Arc::clone(self.pages), placed);
-        let mut noted = false;
-        while !noted {
+        if let Placement::List(root) = &placed.content {
+            return self.list(root, snapshot, &placed.entry.path).await;
+        }
+        let chunks = ChunkReader::new(Arc::clone(self.pages), placed).next_chunks().await?;
+        self.chunks(chunks.as_deref().unwrap_or_default(), snapshot, &placed.entry.path);
+        Ok(())
+    }
+
+    /// Notes what is bad in a list of chunks: each page once, however often the list names it.
+    async fn list(&mut self, root: &PageRef, snapshot: SnapshotId, path: &TreePath) -> Result<()> {
+        let mut visited = HashSet::new();
+        let mut stack = vec![*root];
+        while let Some(page) = stack.pop() {
             self.interrupt.check()?;
-            let next = reader.next_chunks().await;
-            for page in reader.take_visited() {
-                if let Some(flaw) = self.bad.pages.get(&Print::of_page(&page)) {
-                    self.note(meta_pack(&page), &flaw.message, snapshot, path);
-                }
+            let print = Print::of_page(&page);
+            if self.clean.contains(&print) || !visited.insert(print) {
+                continue;
             }
-            match next {
-                Ok(Some(chunks)) => {
-                    // One bad chunk is enough for a file.
-                    let bad = chunks.iter().find_map(|(chunk, placement)| self.bad_chunk(*chunk, placement));
-                    if let Some((object, message)) = bad {
-                        self.note(object, &message, snapshot, path);
-                        noted = true;
+            let notes = self.notes;
+            if let Some(flaw) = self.bad.pages.get(&print) {
+                self.note(meta_pack(&page), &flaw.message, snapshot, Some((path, 1)));
+            }
+            match self.pages.load(&page, Access::Scan).await {
+                Ok(Page::Chunks(chunks)) => {
+                    if self.chunks(&chunks, snapshot, path) {
+                        return Ok(());
+                    }
+                    if self.notes == notes {
+                        self.clean.insert(print);
                     }
                 }
-                Ok(None) => return Ok(()),
-                Err(error) if is_damage(&error) => return Ok(()),
+                Ok(Page::ListChildren(children)) => stack.extend(children.into_iter().rev().map(|child| child.page)),
+                Ok(Page::Entries(_) | Page::Children(_)) => {}
+                Err(error) if is_damage(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Notes the first of some chunks that is bad: one is enough for a file.
+    fn chunks(&mut self, chunks: &[(ChunkId, ChunkPlacement)], snapshot: SnapshotId, path: &TreePath) -> bool {
+        let bad = chunks.iter().find_map(|(chunk, placement)| self.bad_chunk(*chunk, placement));
+        let Some((object, message)) = bad else { return false };
+        self.note(object, &message, snapshot, Some((path, 1)));
+        true
     }
 
     fn bad_chunk(&self, chunk: ChunkId, placement: &ChunkPlacement) -> Option<(String, String)> {
