@@ -3,6 +3,7 @@
 mod backup;
 mod bad_input;
 mod configuration;
+mod damage;
 mod exit_codes;
 mod interrupt;
 mod kills;
