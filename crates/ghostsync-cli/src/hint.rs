@@ -104,6 +104,9 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         ErrorKind::Fenced => "the branch belongs to another writer now; stop this one",
         ErrorKind::NotFound if opened => "'ghostsync snapshots' and 'ghostsync branches' list what is there",
         ErrorKind::NotFound => "check the URL; 'ghostsync init' creates a repository",
+        ErrorKind::Corrupt if !opened => {
+            "put config.json back from a copy of the repository; docs/recover-by-hand.md gets files back without it"
+        }
         ErrorKind::Corrupt => {
             "'ghostsync check' names what is damaged, and what that affects; 'restore --keep-going' restores the rest"
         }

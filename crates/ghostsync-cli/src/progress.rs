@@ -116,7 +116,7 @@ impl Figures {
             }
             Progress::Advanced { files, bytes } => {
                 self.files += files;
-                self.bytes += bytes;
+                self.bytes = self.bytes.saturating_add(bytes);
             }
             Progress::Transferred { bytes } => self.transferred += bytes,
             // News of a later library that this program has no words for.

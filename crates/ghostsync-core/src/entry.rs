@@ -111,6 +111,10 @@ pub enum ChunkList {
     },
 }
 
+/// The most bytes of a file, holes included: more than anything that was ever hashed, and a number that every reader
+/// of JSON keeps exact.
+pub const MAX_FILE_BYTES: u64 = 1 << 53;
+
 /// The most chunks that an entry names itself.
 pub const MAX_INLINE_CHUNKS: usize = 256;
 

@@ -122,8 +122,8 @@ impl Repository {
         // With a cached head the configuration need not be asked for: the first look at the head proves that
         // this is still the same repository.
         if let Some(folder) = cache_folder(&store, &options)
-            && HeadCache::in_folder(&folder).load().is_some()
             && let Ok(bytes) = std::fs::read(folder.join("config.json"))
+            && HeadCache::in_folder(&folder, CommitHash::of(&bytes)).load().is_some()
             && let Ok(repository) = Self::with_config(store.clone(), &bytes, &options)
         {
             return Ok(repository);
@@ -188,7 +188,7 @@ impl Repository {
     }
 
     pub(crate) fn head_cache(&self) -> Option<HeadCache> {
-        self.cache.as_deref().map(HeadCache::in_folder)
+        self.cache.as_deref().map(|folder| HeadCache::in_folder(folder, self.config_hash))
     }
 
     /// Reads the newest state.

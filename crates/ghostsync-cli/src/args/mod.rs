@@ -353,10 +353,10 @@ pub(crate) struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Read and verify all content
+    /// Read all content, put every file together, and compare it with its hash
     #[arg(long)]
     pub(crate) read_data: bool,
-    /// Read and verify a part of the content: a percentage, another choice on every run, or the N-th of M parts
+    /// Read and verify a part of the stored blocks: a percentage, another choice on every run, or the N-th of M parts
     #[arg(long, value_name = "P%|N/M", value_parser = parse_subset, conflicts_with = "read_data")]
     pub(crate) read_data_subset: Option<ReadData>,
 }

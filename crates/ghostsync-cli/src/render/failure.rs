@@ -53,7 +53,7 @@ pub(crate) fn error_fields(error: &Error, opened: bool) -> ErrorFields {
 
 /// Lines for people about an error.
 pub(crate) fn error_lines(error: &Error, opened: bool) -> Vec<String> {
-    let mut lines = vec![format!("error: {}", with_causes(error))];
+    let mut lines = vec![format!("error: {}", human::plain(&with_causes(error)))];
     lines.extend(hint::for_error(error, opened).map(|hint| format!("hint: {hint}")));
     lines
 }

@@ -90,17 +90,20 @@ pub(crate) fn long_entry(entry: &Entry) -> String {
     )
 }
 
+/// Text that somebody else wrote, on one line: a terminal obeys control characters, so none is printed.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() { plain.extend(character.escape_default()) } else { plain.push(character) }
+    }
+    plain
+}
+
 /// Bytes that need not be text, without control characters.
 fn shown_bytes(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() || character == '\\' {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
+        text.push_str(&plain(&chunk.valid().replace('\\', "\\\\")));
         for byte in chunk.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
         }
@@ -166,7 +169,7 @@ pub(crate) fn problems(problems: &[Problem], most: usize) -> Vec<String> {
         .take(most)
         .map(|problem| {
             let mark = if problem.incomplete { "problem" } else { "note" };
-            format!("{mark}: {}: {}", path(&problem.path), problem.message)
+            format!("{mark}: {}: {}", path(&problem.path), plain(&problem.message))
         })
         .collect();
     if problems.len() > most {
@@ -176,11 +179,12 @@ pub(crate) fn problems(problems: &[Problem], most: usize) -> Vec<String> {
 }
 
 /// Rows under a heading, in columns as wide as their widest cell. The columns whose heading begins with `>` are
-/// aligned to the right.
+/// aligned to the right. Cells may hold what others wrote.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let titles: Vec<String> = heading.iter().map(|title| title.trim_start_matches('>').to_owned()).collect();
     let width = |column: usize| {
-        let cells = std::iter::once(&titles).chain(rows).filter_map(|row| row.get(column));
+        let cells = std::iter::once(&titles).chain(&rows).filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..heading.len()).map(width).collect();
@@ -190,7 +194,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    std::iter::once(&titles).chain(rows).map(line).collect()
+    std::iter::once(&titles).chain(&rows).map(line).collect()
 }
 
 #[cfg(test)]
@@ -245,6 +249,13 @@ mod tests {
         entry.kind = EntryKind::Directory;
         entry.mode = 0o1700;
         assert!(long_entry(&entry).starts_with("drwx-----T "));
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_but_text() {
+        assert_eq!(plain("a\u{1b}[2J\r\n\u{9b}ä\\"), "a\\u{1b}[2J\\r\\n\\u{9b}ä\\");
+        assert_eq!(shown_bytes(b"\x1b]0;x\x07\\\xff"), "\\u{1b}]0;x\\u{7}\\\\\\xff");
+        assert_eq!(table(&["X"], &[vec!["a\nb\u{1b}c".into()]]), ["X", "a\\nb\\u{1b}c"]);
     }
 
     #[test]

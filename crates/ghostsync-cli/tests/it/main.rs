@@ -4,11 +4,12 @@ mod backup;
 mod bad_input;
 mod configuration;
 mod credentials;
+mod damage;
 mod documented;
 mod exit_codes;
-mod guards;
 #[path = "../../../ghostsync-core/tests/it/gcs_stub.rs"]
 mod gcs_stub;
+mod guards;
 #[path = "../../../ghostsync-core/tests/it/http_stub.rs"]
 mod http_stub;
 mod interrupt;

@@ -147,3 +147,53 @@ impl KnownWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::FileTime;
+    use crate::source::FoundKind;
+
+    fn found(path: &str, inode: u64) -> Found {
+        Found {
+            path: TreePath::parse(path).expect("a path"),
+            kind: FoundKind::File { size: 1 },
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: FileTime { seconds: 1, nanoseconds: 0 },
+            ctime: FileTime { seconds: 2, nanoseconds: 3 },
+            device: 1,
+            inode,
+            links: 1,
+        }
+    }
+
+    #[test]
+    fn a_damaged_cache_knows_less_and_nothing_wrong() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("known");
+        let (snapshot, directory) = (SnapshotId::from_bytes([7; 32]), DirectoryId { device: 1, inode: 2 });
+        let files: Vec<Found> = (0..50).map(|number| found(&format!("{number:02}"), 1000 + number)).collect();
+        let mut writer = KnownWriter::create(Some(file.clone()));
+        files.iter().for_each(|file| writer.push(file));
+        writer.finish(snapshot, directory);
+        let look = |other: u64| {
+            let mut reader = KnownReader::open(Some(&file), Some(snapshot), directory);
+            let known = files.iter().map(|file| reader.look(&Found { inode: file.inode + other, ..file.clone() }));
+            known.filter(|known| *known == Known::Same).count()
+        };
+        assert_eq!((look(0), look(10_000)), (50, 0));
+        let whole = fs::read(&file).expect("a cache");
+        for at in 0..whole.len() {
+            fs::write(&file, &whole[..at]).expect("cut");
+            assert_eq!(look(10_000), 0, "cut to {at}");
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 1 << bit;
+                fs::write(&file, flipped).expect("flipped");
+                assert_eq!(look(10_000), 0, "bit {bit} of {at}");
+            }
+        }
+    }
+}

@@ -145,6 +145,24 @@ struct Groups {
     read: std::collections::HashSet<TreePath>,
     /// Groups whose first member was gone when it was to be read: another took its place.
     renamed: HashMap<TreePath, TreePath>,
+    /// The parent's groups whose first member is not in this tree as it was: the first that is carried forward.
+    carried: HashMap<TreePath, TreePath>,
+}
+
+impl Groups {
+    /// The group of an entry that is carried forward: the parent's, as long as its first member is still the same
+    /// content. A link to anything else would be a tree that no restore accepts.
+    fn of_carried(&mut self, entry: &Entry) -> Option<TreePath> {
+        let (group, content) = (entry.link.as_ref()?, entry.content()?);
+        let first = self.carried.get(group).unwrap_or(group);
+        let is_same =
+            |(first, ..): &(FileContent, Placement, bool)| (first.hash, first.size) == (content.hash, content.size);
+        if self.contents.get(first).is_some_and(is_same) {
+            return Some(first.clone());
+        }
+        self.carried.insert(group.clone(), entry.path.clone());
+        Some(entry.path.clone())
+    }
 }
 
 struct Assembly<'a> {
@@ -361,7 +379,12 @@ impl Assembly<'_> {
                 return Ok(());
             }
             match self.waiting.pop_front() {
-                Some(Waiting::Entry(placed, found)) => self.write(&placed, found.as_ref())?,
+                Some(Waiting::Entry(mut placed, found)) => {
+                    if placed.entry.unread {
+                        placed.entry.link = self.groups.of_carried(&placed.entry);
+                    }
+                    self.write(&placed, found.as_ref())?;
+                }
                 Some(Waiting::File(file)) => self.write_file(*file)?,
                 Some(Waiting::Link { seen, old }) => self.write_link(&seen, old)?,
                 None => {}

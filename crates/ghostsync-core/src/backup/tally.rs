@@ -103,7 +103,7 @@ impl Tally {
     pub(super) fn entry(&mut self, counts: bool, is_socket: bool, bytes: u64) {
         self.findings.entries += u64::from(counts);
         self.sockets += u64::from(is_socket);
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     /// An entry at a path where the parent has none, or one of another kind.

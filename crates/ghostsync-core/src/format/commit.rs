@@ -14,6 +14,9 @@ use crate::id::{CommitHash, FrameHash, PackName, PageId, SessionId, SnapshotId};
 /// The most bytes that a commit may have before compression.
 pub const MAX_COMMIT_BYTES: u64 = 256 << 20;
 
+/// The highest number of a commit: nobody counts so far, and nothing that is added to it overflows.
+pub const MAX_SEQ: u64 = 1 << 53;
+
 /// What `log/<seq>` holds: a commit, or the stub that is left of an emptied one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LogEntry {
@@ -281,8 +284,43 @@ pub fn decode_log_entry(stored: &[u8]) -> Result<LogEntry, FormatError> {
     Ok(LogEntry::Commit(Box::new(commit)))
 }
 
+/// What the chain of commits needs of one: its number, its hash and that of the commit before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) seq: u64,
+    pub(crate) hash: CommitHash,
+    pub(crate) prev: CommitHash,
+}
+
+/// Reads an object under `log/` as a link of the chain: also one of which nothing else could be read any more.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(crate) fn decode_link(stored: &[u8]) -> Result<Link, FormatError> {
+    #[derive(Deserialize)]
+    struct Fields {
+        seq: u64,
+        prev: CommitHash,
+        #[serde(default)]
+        emptied: bool,
+        hash: Option<CommitHash>,
+    }
+    let what = "commit";
+    let json = frame::decompress(what, stored, MAX_COMMIT_BYTES)?;
+    let fields: Fields = serde_json::from_slice(&json).map_err(|source| FormatError::Json { what, source })?;
+    let hash = match (fields.emptied, fields.hash) {
+        (true, Some(hash)) => hash,
+        (true, None) => return Err(FormatError::rule(what, "an emptied one lacks the hash of what it was")),
+        (false, _) => CommitHash::of(stored),
+    };
+    Ok(Link { seq: fields.seq, hash, prev: fields.prev })
+}
+
 fn check(commit: &Commit) -> Result<(), FormatError> {
     let broken = |rule: String| Err(FormatError::rule("commit", rule));
+    if commit.seq > MAX_SEQ {
+        return broken(format!("its number is above {MAX_SEQ}"));
+    }
     let mut ids = std::collections::HashSet::new();
     for snapshot in &commit.snapshots {
         if snapshot.derive_id()? != snapshot.id {

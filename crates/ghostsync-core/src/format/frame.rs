@@ -10,12 +10,17 @@ pub const LEVEL: i32 = 3;
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// Compresses bytes into one frame that carries its content size.
+/// Compresses bytes into one frame that carries its content size and a checksum: nothing else shows a flipped bit in
+/// the newest commit, or in a table of contents.
 ///
 /// # Errors
 /// [`FormatError::Frame`] if the compressor fails, which only a lack of memory makes it do.
 pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-    zstd::bulk::compress(content, LEVEL).map_err(|source| FormatError::Frame { what, source })
+    let compressed = zstd::bulk::Compressor::new(LEVEL).and_then(|mut compressor| {
+        compressor.include_checksum(true)?;
+        compressor.compress(content)
+    });
+    compressed.map_err(|source| FormatError::Frame { what, source })
 }
 
 /// Decompresses exactly one frame of at most `limit` bytes of content.
@@ -53,6 +58,17 @@ mod tests {
         assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
         assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
         assert!(decompress("test", b"", 5).is_err());
+    }
+
+    #[test]
+    fn no_flipped_bit_goes_unnoticed() {
+        let content = b"{\"hold\":null,\"tags\":{\"a\":\"b\"}}";
+        let frame = compress("test", content).expect("compresses");
+        for at in 0..frame.len() * 8 {
+            let mut flipped = frame.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            assert!(decompress("test", &flipped, 100).map_or(true, |read| read == content), "bit {at}");
+        }
     }
 
     #[test]

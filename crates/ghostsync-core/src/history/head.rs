@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, Snapshot, decode_log_entry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, MAX_SEQ, Snapshot, decode_log_entry};
 use crate::id::CommitHash;
 use crate::store::{Store, keys};
 
@@ -63,8 +63,10 @@ pub(crate) async fn find_head(
             _ => return Err(rolled_back(*seq)),
         }
     }
-    let hint = store.get(&keys::head(), 4096).await?.and_then(|bytes| serde_json::from_slice::<Hint>(&bytes).ok());
-    let hinted = hint.map_or(1, |hint| hint.seq.max(1));
+    let hinted = match read_hint(store).await? {
+        HeadHint::Names(seq) => seq.max(1),
+        HeadHint::Absent | HeadHint::Damaged => 1,
+    };
     if let Slot::Commit(bytes, commit) = read_slot(store, hinted).await? {
         return climb(store, config, Found { seq: hinted, bytes, commit, checked: false }).await;
     }
@@ -80,6 +82,30 @@ pub(crate) async fn find_head(
     }
 }
 
+/// What `head.json` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadHint {
+    /// Nothing: it is not there.
+    Absent,
+    /// Nothing that could be a hint.
+    Damaged,
+    /// A commit was made with this number.
+    Names(u64),
+}
+
+/// Reads the hint; whatever lies there is no failure.
+pub(super) async fn read_hint(store: &Store) -> Result<HeadHint> {
+    let bytes = match store.get(&keys::head(), 4096).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(HeadHint::Damaged),
+        bytes => bytes?,
+    };
+    Ok(match bytes.map(|bytes| serde_json::from_slice::<Hint>(&bytes)) {
+        None => HeadHint::Absent,
+        Some(Ok(hint)) if hint.seq <= MAX_SEQ => HeadHint::Names(hint.seq),
+        Some(_) => HeadHint::Damaged,
+    })
+}
+
 struct Found {
     seq: u64,
     bytes: Bytes,
@@ -91,6 +117,9 @@ struct Found {
 /// Goes up from a commit that is there to the newest one, and checks that one against its predecessor.
 async fn climb(store: &Store, config: CommitHash, mut found: Found) -> Result<(State, Option<Bytes>)> {
     let mut before = None;
+    if found.seq >= MAX_SEQ {
+        return Err(Error::corrupt(format!("{} is beyond every number of a commit", keys::commit(found.seq))));
+    }
     if let Slot::Commit(bytes, commit) = read_slot(store, found.seq + 1).await? {
         before = Some((found.seq, CommitHash::of(&found.bytes)));
         found = Found { seq: found.seq + 1, bytes, commit, checked: false };
@@ -136,7 +165,8 @@ async fn highest_present(store: &Store, present: u64) -> Result<u64> {
     let (mut low, mut step) = (present, 1);
     let mut high = loop {
         let next = low.saturating_add(step);
-        if !exists(store, next).await? {
+        // Beyond the highest number nothing is looked for, whatever lies there.
+        if next > MAX_SEQ || !exists(store, next).await? {
             break next;
         }
         low = next;
@@ -178,39 +208,4 @@ pub(crate) async fn write_hint(store: &Store, seq: u64) {
     if let Ok(hint) = serde_json::to_vec(&Hint { seq }) {
         store.try_put(&keys::head(), hint.into()).await;
     }
-}
-
-/// Goes down the whole log from its head and tells what does not hold, by key: nothing that readers need, but the
-/// audit trail and the numbers that are taken.
-///
-/// # Errors
-/// The store's.
-pub(crate) async fn check_chain(store: &Store, config: CommitHash, head: &State) -> Result<Vec<(String, String)>> {
-    let mut broken = Vec::new();
-    let mut expected = Some(head.commit.prev);
-    for seq in (1..head.commit.seq).rev() {
-        let key = keys::commit(seq);
-        let Some(bytes) = store.get(&key, MAX_COMMIT_BYTES).await? else {
-            broken.push((key.to_string(), "it is missing".into()));
-            expected = None;
-            continue;
-        };
-        let (hash, prev) = match decode_log_entry(&bytes) {
-            Ok(LogEntry::Commit(commit)) => (CommitHash::of(&bytes), Some(commit.prev)),
-            Ok(LogEntry::Emptied(stub)) => (stub.hash, Some(stub.prev)),
-            Err(error) => {
-                broken.push((key.to_string(), error.to_string()));
-                expected = None;
-                continue;
-            }
-        };
-        if expected.is_some_and(|expected| expected != hash) {
-            broken.push((key.to_string(), "it is not the commit that the next one follows".into()));
-        }
-        expected = prev;
-    }
-    if head.commit.seq > 0 && expected.is_some_and(|expected| expected != config) {
-        broken.push((keys::config().to_string(), "it is not the configuration that the first commit follows".into()));
-    }
-    Ok(broken)
 }

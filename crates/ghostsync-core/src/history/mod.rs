@@ -2,6 +2,7 @@
 
 mod branch;
 mod cache;
+mod chain;
 mod commit;
 mod head;
 pub mod judge;
@@ -10,6 +11,7 @@ pub(crate) use branch::{
     claimed, give_back, holder_of, promoted, released, situation, with_hold, with_snapshot, with_tags,
 };
 pub(crate) use cache::HeadCache;
+pub(crate) use chain::check_log;
 pub(crate) use commit::{Attempt, Session, attempt, change};
 pub use head::State;
-pub(crate) use head::{check_chain, find_head};
+pub(crate) use head::find_head;

@@ -2,10 +2,12 @@
 
 mod content;
 mod read;
+mod recent;
 mod upload;
 mod write;
 
 pub(crate) use content::{Assembly, Mismatch, Span, write_content};
 pub(crate) use read::{Block, BlockRef, Damage, FetchError, Run, fetch_run, runs};
+pub(crate) use recent::Recent;
 pub(crate) use upload::Uploader;
 pub(crate) use write::{DataPacks, MetaPacks, PackNames, SealedBlock};

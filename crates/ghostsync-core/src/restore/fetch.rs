@@ -14,7 +14,6 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::flow::{Flow, Outcome};
-use super::recent::Recent;
 use super::tally::Tally;
 use super::write::{Afterwards, FileJob, Piece, Window};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +21,7 @@ use crate::format::page::{ChunkPlacement, Placed};
 use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
-use crate::pack::{BlockRef, Damage, FetchError, Run, fetch_run, runs};
+use crate::pack::{BlockRef, Damage, FetchError, Recent, Run, fetch_run, runs};
 use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 

@@ -19,7 +19,6 @@ mod pipeline;
 mod place;
 mod plan;
 mod proof;
-mod recent;
 mod refuse;
 mod remove;
 mod selection;

@@ -234,7 +234,7 @@ impl Planner {
             return Ok(());
         }
         self.survey.entries += 1;
-        self.survey.bytes += selected.placed.entry.size();
+        self.survey.bytes = self.survey.bytes.saturating_add(selected.placed.entry.size());
         let parent = self.levels.last().and_then(|level| level.directory.clone());
         let there = match parent.as_ref().filter(|_| is_there).map(|parent| parent.look(&name)) {
             Some(Ok(there)) => there,
@@ -476,7 +476,7 @@ impl Planner {
     fn keep(&mut self, bytes: u64) {
         self.tally.unchanged += 1;
         self.advanced.0 += 1;
-        self.advanced.1 += bytes;
+        self.advanced.1 = self.advanced.1.saturating_add(bytes);
     }
 
     fn stay(&mut self, path: &TreePath) {

@@ -24,7 +24,6 @@ use super::destination::Directory;
 use super::flow::{Flow, Outcome};
 use super::links::Original;
 use super::metadata::{Target, User, apply};
-use super::recent::Recent;
 use super::tally::Tally;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +31,7 @@ use crate::format::page::ChunkPlacement;
 use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
-use crate::pack::{Block, BlockRef, Damage, Mismatch};
+use crate::pack::{Block, BlockRef, Damage, Mismatch, Recent};
 use crate::temporary;
 use crate::tree_path::TreePath;
 

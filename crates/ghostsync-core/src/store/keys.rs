@@ -28,6 +28,12 @@ pub fn commit(seq: u64) -> Key {
     Key::from(format!("log/{seq:020}.json.zst"))
 }
 
+/// The number of the commit that has a key; `None` for any other key.
+pub(crate) fn commit_number(key: &Key) -> Option<u64> {
+    let seq = key.as_ref().strip_prefix("log/")?.strip_suffix(".json.zst")?.parse().ok()?;
+    (commit(seq) == *key).then_some(seq)
+}
+
 /// The folder of all packs.
 #[must_use]
 pub fn packs() -> Key {
@@ -44,6 +50,16 @@ pub fn data_pack(pack: PackName) -> Key {
 #[must_use]
 pub fn meta_pack(pack: PackName) -> Key {
     Key::from(format!("packs/{pack}.meta"))
+}
+
+/// The pack that has a key, and whether it is one of file content; `None` for any other key.
+pub(crate) fn pack_name(key: &Key) -> Option<(PackName, bool)> {
+    let name = key.as_ref().strip_prefix("packs/")?;
+    match (name.strip_suffix(".data"), name.strip_suffix(".meta")) {
+        (Some(name), _) => Some((name.parse().ok()?, true)),
+        (_, Some(name)) => Some((name.parse().ok()?, false)),
+        _ => None,
+    }
 }
 
 /// A key of the probe.

@@ -301,6 +301,15 @@ impl Store {
         listed.map_err(|error| self.failure("list", prefix, error))
     }
 
+    /// Calls a function for every object below a prefix, in no order, without keeping them all.
+    pub(crate) async fn for_each(&self, prefix: &Key, mut each: impl FnMut(&ObjectMeta)) -> Result<()> {
+        let mut listed = self.objects.list(Some(prefix));
+        while let Some(object) = listed.try_next().await.map_err(|error| self.failure("list", prefix, error))? {
+            each(&object);
+        }
+        Ok(())
+    }
+
     /// The size in bytes of an object; `None` if it is not there.
     pub(crate) async fn size(&self, key: &Key) -> Result<Option<u64>> {
         match self.objects.get_opts(key, GetOptions::new().with_head(true)).await {

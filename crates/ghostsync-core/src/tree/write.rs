@@ -75,7 +75,7 @@ impl TreeWriter {
         leaf.page.push_entry(&line, placed);
         leaf.last = path.clone();
         leaf.entries += u64::from(placed.entry.counts());
-        leaf.bytes += placed.entry.size();
+        leaf.bytes = leaf.bytes.saturating_add(placed.entry.size());
         if ends_tree_page(0, path) {
             self.finish_page(0, pages)?;
         }
@@ -127,7 +127,7 @@ impl TreeWriter {
         let parent = &mut self.levels[above];
         parent.page.push_child(&child)?;
         parent.entries += child.entries;
-        parent.bytes += child.bytes;
+        parent.bytes = parent.bytes.saturating_add(child.bytes);
         parent.last = child.last;
         if parent.page.count() >= 2 && ends_tree_page(level_number(above)?, &parent.last) {
             self.finish_page(above, pages)?;

@@ -1,12 +1,14 @@
 //! What a backup stores, and what it does not store again.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
-use ghostsync_core::observer::NoObserver;
+use ghostsync_core::observer::{NoObserver, Progress};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
+use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::tree_path::TreePath;
 use object_store::memory::InMemory;
@@ -49,4 +51,44 @@ async fn a_tree_is_stored_and_an_unchanged_one_is_not_stored_again() {
         }
     }
     assert_eq!(names, ["", "d", "d/a", "large"]);
+}
+
+#[tokio::test]
+async fn a_hard_link_that_is_carried_forward_without_its_first_member_can_be_restored() {
+    let repository = repository().await;
+    let source = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| source.path().join(name);
+    fs::write(path("first"), b"one content").expect("written");
+    for name in ["second", "third"] {
+        fs::hard_link(path("first"), path(name)).expect("linked");
+    }
+    let _ = run(&repository, source.path()).await;
+    // The first name goes; the others get content that cannot be read: something else stands there by then.
+    for name in ["first", "second", "third"] {
+        fs::remove_file(path(name)).expect("removed");
+    }
+    fs::write(path("second"), b"changed").expect("written");
+    fs::write(path("third"), b"changed").expect("written");
+    let replace = {
+        let paths = [path("second"), path("third")];
+        move |progress| {
+            if matches!(progress, Progress::Planned { .. }) {
+                for path in &paths {
+                    fs::remove_file(path).and_then(|()| fs::create_dir(path)).expect("replaced");
+                }
+            }
+        }
+    };
+    let report = backup(&repository, source.path(), BackupOptions::default(), Arc::new(replace)).await;
+    let report = report.expect("a backup");
+    assert_eq!(report.problems.len(), 2, "{:?}", report.problems);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let destination = folder.path().join("destination");
+    let restored = restore(&repository, &destination, RestoreOptions::default(), Arc::new(NoObserver)).await;
+    assert!(!restored.expect("a restore").damaged);
+    let inode = |name: &str| fs::metadata(destination.join(name)).expect("there").ino();
+    assert_eq!(fs::read(destination.join("second")).expect("there"), b"one content");
+    assert_eq!(inode("second"), inode("third"));
+    assert!(!destination.join("first").exists());
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use ghostsync_core::ErrorKind;
 use ghostsync_core::entry::{ChunkList, Entry, EntryKind};
 use ghostsync_core::format::commit::{Branch, Snapshot, TreeRef};
-use ghostsync_core::format::page::{Placed, Placement};
+use ghostsync_core::format::page::{PageRef, Placed, Placement};
 use ghostsync_core::id::{ContentHash, PackName, SessionId};
+use ghostsync_core::maintain::{CheckOptions, CheckReport, ReadData, check};
 use ghostsync_core::observer::NoObserver;
 use ghostsync_core::repository::Repository;
 use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, restore};
@@ -22,12 +23,25 @@ use serde_json::Map;
 use crate::restoring::{back_up, create};
 use crate::small_writer::{PackWriter, bare, entry, file};
 
-fn pack_name(number: u32) -> PackName {
+pub(crate) fn pack_name(number: u32) -> PackName {
     PackName { begin: 1, session: SessionId::from_bytes([9; 16]), number }
 }
 
 /// A repository whose newest snapshot holds exactly these entries.
-async fn repository_of(make: impl FnOnce(&mut PackWriter) -> Vec<Placed>) -> Repository {
+pub(crate) async fn repository_of(make: impl FnOnce(&mut PackWriter) -> Vec<Placed>) -> Repository {
+    repository_with(|data, meta, snapshot| {
+        let entries = make(data);
+        snapshot.entries = entries.iter().filter(|placed| placed.entry.counts()).count() as u64;
+        snapshot.bytes = entries.iter().map(|placed| placed.entry.size()).sum();
+        meta.push_tree(&entries)
+    })
+    .await
+}
+
+/// A repository whose newest snapshot has this tree; the packs, for content and for pages, are closed afterwards.
+pub(crate) async fn repository_with(
+    make: impl FnOnce(&mut PackWriter, &mut PackWriter, &mut Snapshot) -> PageRef,
+) -> Repository {
     let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let repository = create(Arc::clone(&objects)).await;
     let source = tempfile::tempdir().expect("a folder");
@@ -35,26 +49,24 @@ async fn repository_of(make: impl FnOnce(&mut PackWriter) -> Vec<Placed>) -> Rep
     back_up(&repository, source.path()).await;
 
     let (mut data, mut meta) = (PackWriter::new(pack_name(0)), PackWriter::new(pack_name(1)));
-    let entries = make(&mut data);
-    let root = meta.push_tree(&entries);
+    let state = repository.state().await.expect("a state");
+    let mut snapshot = state.commit.head("main").expect("a head").clone();
+    snapshot.session = SessionId::from_bytes([9; 16]);
+    (snapshot.entries, snapshot.bytes) = (0, 0);
+    let root = make(&mut data, &mut meta, &mut snapshot);
     let meta = meta.finish();
     let put = async |key, bytes: Vec<u8>| objects.put(&key, bytes.into()).await.expect("written");
     put(keys::data_pack(pack_name(0)), data.finish()).await;
     put(keys::meta_pack(pack_name(1)), meta.clone()).await;
-    let state = repository.state().await.expect("a state");
-    let mut snapshot = Snapshot {
-        session: SessionId::from_bytes([9; 16]),
-        tree: TreeRef {
-            page: root.page,
-            level: root.level,
-            pack: root.placement.pack,
-            offset: root.placement.offset,
-            length: root.placement.bytes,
-            frame: root.placement.frame,
-            pack_length: meta.len() as u64,
-            extra: Map::new(),
-        },
-        ..state.commit.head("main").expect("a head").clone()
+    snapshot.tree = TreeRef {
+        page: root.page,
+        level: root.level,
+        pack: root.placement.pack,
+        offset: root.placement.offset,
+        length: root.placement.bytes,
+        frame: root.placement.frame,
+        pack_length: meta.len() as u64,
+        extra: Map::new(),
     };
     snapshot.id = snapshot.derive_id().expect("derives");
     let mut commit = state.commit.clone();
@@ -67,7 +79,28 @@ async fn repository_of(make: impl FnOnce(&mut PackWriter) -> Vec<Placed>) -> Rep
     repository
 }
 
-async fn try_restore(
+pub(crate) async fn checked(repository: &Repository, read_data: ReadData) -> CheckReport {
+    let options = CheckOptions { read_data, ..CheckOptions::default() };
+    check(repository, options, &NoObserver).await.expect("a report")
+}
+
+/// Asserts that a check names damage of the newest snapshot and of no other.
+pub(crate) async fn assert_named(repository: &Repository, read_data: ReadData, what: &str) {
+    let newest = repository.state().await.expect("a state").commit.head("main").expect("a head").id;
+    let report = checked(repository, read_data).await;
+    assert!(!report.damage.is_empty(), "{what} is not named");
+    for damage in &report.damage {
+        assert!(damage.affected > 0 && damage.snapshots == [newest], "{what}: {damage:?}");
+    }
+}
+
+pub(crate) async fn assert_sound(repository: &Repository, what: &str) {
+    for read_data in [ReadData::No, ReadData::All] {
+        assert_eq!(checked(repository, read_data).await.damage, [], "{what}");
+    }
+}
+
+pub(crate) async fn try_restore(
     repository: &Repository,
     destination: &Path,
     keep_going: bool,
@@ -78,11 +111,11 @@ async fn try_restore(
     restore(repository, destination, options, Arc::new(NoObserver)).await
 }
 
-fn directory(path: &[u8]) -> Placed {
+pub(crate) fn directory(path: &[u8]) -> Placed {
     bare(entry(path, EntryKind::Directory))
 }
 
-fn small(pack: &mut PackWriter, path: &[u8], content: &[u8]) -> Placed {
+pub(crate) fn small(pack: &mut PackWriter, path: &[u8], content: &[u8]) -> Placed {
     let placement = pack.push_block(&[content])[0];
     file(path, &[(content, placement)], &[], |_| panic!("no list"))
 }
@@ -92,7 +125,7 @@ fn linked(placed: Placed, group: &[u8]) -> Placed {
     Placed { entry: Entry { link, ..placed.entry }, ..placed }
 }
 
-fn with_content(mut placed: Placed, change: impl FnOnce(&mut ghostsync_core::entry::FileContent)) -> Placed {
+pub(crate) fn with_content(mut placed: Placed, change: impl FnOnce(&mut ghostsync_core::entry::FileContent)) -> Placed {
     if let EntryKind::File(content) = &mut placed.entry.kind {
         change(content);
     }
@@ -103,7 +136,7 @@ type Make = fn(&mut PackWriter, &[u8]) -> Vec<Placed>;
 
 #[tokio::test]
 async fn a_tree_that_is_none_is_corrupt_and_nothing_leaves_the_destination() {
-    let cases: [(&str, Make); 10] = [
+    let cases: [(&str, Make); 13] = [
         ("a file as a directory", |pack, _| {
             vec![directory(b""), small(pack, b"a", b"x"), small(pack, b"a/escaped", b"x")]
         }),
@@ -128,6 +161,18 @@ async fn a_tree_that_is_none_is_corrupt_and_nothing_leaves_the_destination() {
             let link = bare(entry(b"a", EntryKind::Symlink { target: outside.to_vec() }));
             vec![directory(b""), linked(link, b"a"), linked(small(pack, b"b", b"y"), b"a")]
         }),
+        ("content of another hash behind a hole", |pack, _| {
+            let chunk = (&b"data"[..], pack.push_block(&[b"data"])[0]);
+            let honest = file(b"a", &[chunk], &[(4, 1 << 20)], |_| panic!("no list"));
+            vec![directory(b""), with_content(honest, |content| content.hash = ContentHash::of(b"data"))]
+        }),
+        ("content of nothing with the hash of something", |_, _| {
+            let honest = file(b"a", &[], &[], |_| panic!("no list"));
+            vec![directory(b""), with_content(honest, |content| content.hash = ContentHash::of(b"something"))]
+        }),
+        ("a directory of a directory that is not there", |pack, _| {
+            vec![directory(b""), directory(b"a"), small(pack, b"a/b/escaped", b"x")]
+        }),
         ("content of another hash", |pack, _| {
             let placement = pack.push_block(&[b"one", b"two"]);
             let chunks = [(&b"one"[..], placement[0]), (&b"two"[..], placement[1])];
@@ -141,11 +186,18 @@ async fn a_tree_that_is_none_is_corrupt_and_nothing_leaves_the_destination() {
         fs::create_dir(&outside).expect("made");
         let outside_bytes = outside.to_str().expect("text").as_bytes().to_vec();
         let repository = repository_of(|pack| make(pack, &outside_bytes)).await;
+        let content_alone = what.starts_with("content");
+        if content_alone {
+            assert_eq!(checked(&repository, ReadData::No).await.damage, [], "{what}: only reading shows it");
+        } else {
+            assert_named(&repository, ReadData::No, what).await;
+        }
+        assert_named(&repository, ReadData::All, what).await;
         for keep_going in [false, true] {
             let destination = folder.path().join("destination");
             match try_restore(&repository, &destination, keep_going).await {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}"),
-                Ok(report) => assert!(keep_going && report.damaged && what.starts_with("content"), "{what}"),
+                Ok(report) => assert!(keep_going && report.damaged && content_alone, "{what}"),
             }
             assert!(!destination.with_extension("receipt").exists(), "{what}");
             assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 0, "{what}");
@@ -186,6 +238,7 @@ async fn chunks_of_other_bytes_or_beyond_their_block_are_damage() {
             vec![directory(b""), bad, file(b"good", &[(b"good", placement)], &[], |_| panic!("no list"))]
         })
         .await;
+        assert_named(&repository, ReadData::All, "a chunk").await;
         let folder = tempfile::tempdir().expect("a folder");
         let destination = folder.path().join("destination");
         let error = try_restore(&repository, &destination, false).await.expect_err("damaged");
@@ -215,6 +268,7 @@ async fn names_that_this_file_system_cannot_hold_are_told_one_by_one() {
     assert_eq!((report.written, report.problems.iter().filter(|problem| problem.incomplete).count()), (1, 3));
     assert!(!destination.with_extension("receipt").exists());
     assert_eq!(fs::read(destination.join("a")).expect("there"), b"x");
+    assert_sound(&repository, "another file system can hold them").await;
 }
 
 #[tokio::test]
@@ -227,6 +281,7 @@ async fn a_file_without_data_needs_no_pack() {
         vec![directory(b""), empty, hole]
     })
     .await;
+    assert_sound(&repository, "holes").await;
     let folder = tempfile::tempdir().expect("a folder");
     let destination = folder.path().join("destination");
     let report = try_restore(&repository, &destination, false).await.expect("a restore");

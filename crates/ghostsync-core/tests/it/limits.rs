@@ -23,6 +23,8 @@ fn the_limits_in_the_document_are_those_of_the_code() {
         ("PAGE_CONTENT_BYTES", page::MAX_PAGE_CONTENT_BYTES),
         ("PAGE_FRAME_BYTES", page::MAX_PAGE_FRAME_BYTES),
         ("LEVEL", u64::from(page::MAX_LEVEL)),
+        ("SEQ", commit::MAX_SEQ),
+        ("FILE_BYTES", entry::MAX_FILE_BYTES),
         ("INLINE_CHUNKS", entry::MAX_INLINE_CHUNKS as u64),
         ("BLOCK_BYTES", pack::MAX_BLOCK_BYTES),
         ("BLOCK_FRAME_BYTES", pack::MAX_BLOCK_FRAME_BYTES),

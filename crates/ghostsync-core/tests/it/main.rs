@@ -13,6 +13,8 @@ mod gcs_stub;
 mod golden;
 mod guards;
 mod horrors;
+mod hostile_logs;
+mod hostile_pages;
 mod hostile_snapshots;
 mod http_stub;
 mod interrupts;

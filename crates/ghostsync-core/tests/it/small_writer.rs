@@ -10,7 +10,7 @@ use ghostsync_core::format::page::{
     Child, ChunkPlacement, EncodedPage, ListChild, PageBuilder, PagePlacement, PageRef, Placed, Placement,
     child_line_bytes, ends_list_page, ends_tree_page, entry_line,
 };
-use ghostsync_core::id::{ChunkId, ContentHash, FrameHash, PackName};
+use ghostsync_core::id::{ChunkId, ContentHash, FrameHash, PackName, PageId};
 use ghostsync_core::tree_path::TreePath;
 
 /// Writes one pack.
@@ -74,6 +74,29 @@ impl PackWriter {
         self.table.pages.push(PageRecord { offset, length: bytes, page: encoded.page });
         let placement = PagePlacement { pack: self.name, offset, bytes, frame };
         PageRef { page: encoded.page, level, placement }
+    }
+
+    /// Writes a page of any text, whether it is one or not.
+    pub(crate) fn push_text(&mut self, level: u8, header: &str, lines: &str, placements: &str) -> PageRef {
+        let text = format!("{header}\n{lines}{placements}\n");
+        let frame = frame::compress("page", text.as_bytes()).expect("compresses");
+        self.push_stored(level, frame, PageId::of(lines.as_bytes()))
+    }
+
+    /// Writes any bytes in the place of a page.
+    pub(crate) fn push_stored(&mut self, level: u8, frame: Vec<u8>, page: PageId) -> PageRef {
+        self.push_page(level, EncodedPage { page, frame })
+    }
+
+    /// Writes a block of any bytes, as if it held one chunk.
+    pub(crate) fn push_stored_block(&mut self, frame: Vec<u8>, chunk_bytes: u32) -> ChunkPlacement {
+        let (frame_offset, frame_bytes, _) = self.push_frame(frame);
+        ChunkPlacement { pack: self.name, frame_offset, frame_bytes, offset: 0, bytes: chunk_bytes }
+    }
+
+    /// Writes a page of a builder.
+    pub(crate) fn push_built(&mut self, level: u8, builder: PageBuilder) -> PageRef {
+        self.push_page(level, builder.encode().expect("encodes"))
     }
 
     /// Writes a tree; returns the reference to its root.

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Child, MAX_ENTRY_BYTES, MAX_LEVEL, broken, json};
-use crate::entry::{ChunkList, DeviceNumber, Entry, EntryKind, FileContent, FileTime, Hole, MAX_INLINE_CHUNKS, Xattr};
+use crate::entry::{
+    ChunkList, DeviceNumber, Entry, EntryKind, FileContent, FileTime, Hole, MAX_FILE_BYTES, MAX_INLINE_CHUNKS, Xattr,
+};
 use crate::format::{FormatError, from_base64, from_text_or_base64, to_base64, to_text_or_base64};
 use crate::id::{ChunkId, ContentHash, FrameHash, PackName, PageId};
 use crate::tree_path::TreePath;
@@ -128,8 +130,12 @@ fn is_false(value: &bool) -> bool {
 /// Encodes the line of an entry, with its line end.
 ///
 /// # Errors
-/// [`FormatError::TooLarge`] if it is over [`MAX_ENTRY_BYTES`], which only extended attributes can make it.
+/// [`FormatError::TooLarge`] if it is over [`MAX_ENTRY_BYTES`], which only extended attributes can make it, or the
+/// file over [`MAX_FILE_BYTES`].
 pub fn entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
+    if entry.size() > MAX_FILE_BYTES {
+        return Err(FormatError::TooLarge { what: "file", limit: MAX_FILE_BYTES });
+    }
     let (path, path_b64) = to_text_or_base64(entry.path.as_bytes());
     let (link, link_b64) = match &entry.link {
         Some(link) => to_text_or_base64(link.as_bytes()),
@@ -204,6 +210,9 @@ pub fn decode_entry_line(line: &[u8]) -> Result<Entry, FormatError> {
             let (Some(size), Some(hash)) = (line.size, line.hash) else {
                 return Err(at("a file needs size and hash"));
             };
+            if size > MAX_FILE_BYTES {
+                return Err(at("larger than a file can be"));
+            }
             let holes: Vec<Hole> =
                 line.holes.iter().map(|(offset, length)| Hole { offset: *offset, length: *length }).collect();
             let data_bytes =

@@ -1,38 +1,72 @@
 //! The first pass of a check: reads every page copy once, and notes what is bad.
+//!
+//! What a page copy says is kept as a few figures, so that a page that many snapshots share is read and judged once:
+//! its entries and bytes, its first and last path, and its hard links. Memory: about 200 bytes and two paths a page
+//! copy (one for some 500 entries, and few for each further snapshot), 16 bytes a hard-link group and page copy,
+//! about 60 bytes for each pack in the store, and what [`super::content`] and damage itself need.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::content::Contents;
-use super::{CheckOptions, ReadData};
+use super::CheckOptions;
+use super::content::{BadBlocks, Contents};
+use super::lists::{ListSums, Lists};
+use super::print::Print;
+use super::shape::{Links, Part, Sums};
+use crate::entry::ChunkList;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
-use crate::format::pack::{FOOTER_BYTES, MAX_TABLE_BYTES, TableOfContents};
-use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
+use crate::format::page::{Child, ChunkPlacement, Page, PageRef, Placed, Placement};
 use crate::id::{ChunkId, PackName, SnapshotId};
 use crate::observer::{Observer, Progress};
-use crate::pack::BlockRef;
 use crate::store::{Store, keys};
 use crate::tree::{Access, ChunkReader, Pages};
 
-/// A page copy: the pack and the offset in it.
-pub(super) type PageAt = (PackName, u64);
+/// What is wrong with a page copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Flaw {
+    pub(super) message: String,
+    pub(super) reach: Reach,
+}
+
+/// How far a flaw reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// What the page holds cannot be read.
+    Below,
+    /// The tree is none: nothing of the snapshot is restored.
+    Snapshot,
+    /// Figures are wrong; a restore does without them.
+    Figures,
+}
 
 /// What is bad, and why.
 #[derive(Debug, Default)]
 pub(super) struct Bad {
-    pub(super) pages: HashMap<PageAt, String>,
-    /// `None`: the whole block; otherwise these chunks of it.
-    pub(super) blocks: HashMap<BlockRef, (Option<HashSet<ChunkId>>, String)>,
-    /// Data packs that are missing, or end before so many bytes.
+    pub(super) pages: HashMap<Print, Flaw>,
+    pub(super) blocks: BadBlocks,
+    /// Data packs that are missing, or end before what pages refer to: with their size.
     pub(super) packs: HashMap<PackName, Option<u64>>,
     /// Snapshots whose record does not match their tree.
-    pub(super) records: HashMap<SnapshotId, String>,
+    pub(super) records: HashMap<SnapshotId, Flaw>,
+    /// Files whose content is not what their entry says.
+    pub(super) contents: HashMap<Print, String>,
+    /// By root page: hard-link groups without their first member.
+    pub(super) links: HashMap<Print, HashSet<Print>>,
 }
 
 impl Bad {
     pub(super) fn is_empty(&self) -> bool {
-        self.pages.is_empty() && self.blocks.is_empty() && self.packs.is_empty() && self.records.is_empty()
+        self.pages.is_empty()
+            && self.blocks.is_empty()
+            && self.packs.is_empty()
+            && self.records.is_empty()
+            && self.contents.is_empty()
+            && self.links.is_empty()
+    }
+
+    pub(super) fn page(&mut self, page: &PageRef, message: impl Into<String>, reach: Reach) {
+        self.pages.entry(Print::of_page(page)).or_insert_with(|| Flaw { message: message.into(), reach });
     }
 }
 
@@ -40,18 +74,27 @@ impl Bad {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) pages: u64,
-    pub(super) packs: u64,
     pub(super) read_bytes: u64,
     pub(super) bad: Bad,
-    /// Packs whose table of contents is damaged: only a repair would need it.
-    pub(super) tables: Vec<(String, String)>,
 }
 
-/// Entries and bytes below a page.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sums {
-    entries: u64,
-    bytes: u64,
+/// Packs by their name, and whether they are packs of file content.
+pub(super) type Pack = (PackName, bool);
+
+/// What is known of a page copy that was read.
+#[derive(Debug)]
+struct Known {
+    /// `None`: it, or something below it, is no part of a tree.
+    part: Option<Part>,
+    links: Option<Box<Links>>,
+    /// The numbers of the children with hard links below them.
+    linked: Box<[usize]>,
+}
+
+impl Known {
+    fn has_links(&self) -> bool {
+        self.links.is_some() || !self.linked.is_empty()
+    }
 }
 
 /// Goes through snapshots, one after the other.
@@ -60,215 +103,326 @@ pub(super) struct Finder<'a> {
     pages: &'a Arc<Pages>,
     options: &'a CheckOptions,
     observer: &'a dyn Observer,
-    /// Page copies that were read, with their sums.
-    visited: HashMap<PageAt, Sums>,
-    /// Sizes of the packs that lie in the store; filled by one listing.
-    sizes: Option<HashMap<String, u64>>,
-    packs: HashSet<(PackName, bool)>,
+    numbers: HashMap<Print, usize>,
+    known: Vec<Known>,
+    lists: Lists,
+    /// Sizes of the packs that lie in the store.
+    sizes: HashMap<Pack, u64>,
+    packs: HashSet<Pack>,
     contents: Contents,
     found: Found,
+    listed: u64,
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(
+    pub(super) async fn new(
         store: &'a Store,
         pages: &'a Arc<Pages>,
         options: &'a CheckOptions,
         observer: &'a dyn Observer,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let mut sizes = HashMap::new();
+        let keep = |object: &object_store::ObjectMeta| {
+            sizes.extend(keys::pack_name(&object.location).map(|pack| (pack, object.size)));
+        };
+        store.for_each(&keys::packs(), keep).await?;
+        Ok(Self {
             store,
             pages,
             options,
             observer,
-            visited: HashMap::new(),
-            sizes: None,
+            numbers: HashMap::new(),
+            known: Vec::new(),
+            lists: Lists::default(),
+            sizes,
             packs: HashSet::new(),
             contents: Contents::new(options.read_data),
             found: Found::default(),
-        }
+            listed: 0,
+        })
     }
 
     /// Reads what this snapshot refers to and no earlier one did.
     pub(super) async fn snapshot(&mut self, snapshot: &Snapshot) -> Result<()> {
         let root = snapshot.tree.root();
-        // Depth first, children before their parent is summed up: the second visit of a page is for its sums.
+        // Depth first, children before their parent is judged: the second visit of a page is for that.
         let mut stack = vec![(root, None)];
         while let Some((page, children)) = stack.pop() {
             self.options.interrupt.check()?;
             match children {
-                None if self.visited.contains_key(&at(&page)) => {}
+                None if self.numbers.contains_key(&Print::of_page(&page)) => {}
                 None => {
                     if let Some(children) = self.page(&page).await? {
-                        stack.push((page, Some(children.clone())));
-                        stack.extend(children.into_iter().rev().map(|(child, _)| (child, None)));
+                        let below: Vec<_> = children.iter().rev().map(|child| (child.page, None)).collect();
+                        stack.push((page, Some(children)));
+                        stack.extend(below);
                     }
                 }
-                Some(children) => self.sum_up(&page, &children),
+                Some(children) => self.judge(&page, &children),
             }
         }
-        let expected = Sums { entries: snapshot.entries, bytes: snapshot.bytes };
-        let whole = self.found.bad.pages.is_empty();
-        if whole && self.visited.get(&at(&root)).is_some_and(|sums| *sums != expected) {
-            let message = "its record counts other entries or bytes than its tree has".to_owned();
-            self.found.bad.records.insert(snapshot.id, message);
-        }
+        self.judge_whole(snapshot, &root);
         Ok(())
     }
 
     /// Reads one page; the children of a page above the leaves are left to visit.
-    async fn page(&mut self, page: &PageRef) -> Result<Option<Vec<(PageRef, Sums)>>> {
+    async fn page(&mut self, page: &PageRef) -> Result<Option<Vec<Child>>> {
         self.found.pages += 1;
         self.packs.insert((page.placement.pack, false));
-        let loaded = match self.pages.load(page, Access::Scan).await {
-            Err(error) => {
-                self.bad_page(page, error)?;
-                return Ok(None);
-            }
-            Ok(loaded) => loaded,
-        };
-        match loaded {
-            Page::Children(children) => {
-                let sums = |entries, bytes| Sums { entries, bytes };
-                Ok(Some(children.iter().map(|child| (child.page, sums(child.entries, child.bytes))).collect()))
-            }
-            Page::Entries(entries) => {
-                let mut sums = Sums::default();
+        match self.pages.load(page, Access::Scan).await {
+            Ok(Page::Children(children)) => return Ok(Some(children)),
+            Ok(Page::Entries(entries)) => {
+                let part = match Part::of_entries(&entries) {
+                    Ok(part) => Some(part),
+                    Err(message) => {
+                        self.found.bad.page(page, message, Reach::Snapshot);
+                        None
+                    }
+                };
+                let links = Links::of_entries(&entries).map(Box::new);
+                self.know(page, Known { part, links, linked: Box::default() });
                 for placed in &entries {
-                    sums.entries += u64::from(placed.entry.counts());
-                    sums.bytes = sums.bytes.saturating_add(placed.entry.size());
                     self.entry(placed).await?;
                 }
-                self.visited.insert(at(page), sums);
-                self.observer.progress(Progress::Listed { entries: entries.len() as u64 });
-                Ok(None)
+                self.listed += entries.len() as u64;
+                self.observer.progress(Progress::Listed { entries: self.listed });
             }
-            Page::Chunks(_) | Page::ListChildren(_) => {
-                self.bad_page(page, Error::corrupt("a list of chunks stands where a tree must"))?;
-                Ok(None)
+            Ok(Page::Chunks(_) | Page::ListChildren(_)) => {
+                self.lose(page, "a list of chunks stands where a tree must".into());
             }
+            Err(error) if is_damage(&error) => self.lose(page, error.to_string()),
+            Err(error) => return Err(error),
+        }
+        Ok(None)
+    }
+
+    fn know(&mut self, page: &PageRef, known: Known) {
+        self.numbers.insert(Print::of_page(page), self.known.len());
+        self.known.push(known);
+    }
+
+    fn lose(&mut self, page: &PageRef, message: String) {
+        self.found.bad.page(page, message, Reach::Below);
+        self.know(page, Known { part: None, links: None, linked: Box::default() });
+    }
+
+    /// Judges a page by its children, which are known.
+    fn judge(&mut self, page: &PageRef, children: &[Child]) {
+        let mut linked = Vec::new();
+        let mut is_whole = true;
+        let mut joined: Option<Part> = None;
+        for child in children {
+            let Some(number) = self.numbers.get(&Print::of_page(&child.page)).copied() else { continue };
+            let Some(known) = self.known.get(number) else { continue };
+            if known.has_links() {
+                linked.push(number);
+            }
+            let Some(part) = &known.part else {
+                // What lies beyond a lost page cannot be held against what lies before it.
+                (is_whole, joined) = (false, None);
+                continue;
+            };
+            if part.last != child.last {
+                let message = format!("page {} below it ends with another path than it says", child.page.page);
+                self.found.bad.page(page, message, Reach::Snapshot);
+                is_whole = false;
+            } else if part.sums != (Sums { entries: child.entries, bytes: child.bytes }) {
+                let message = format!("it counts other entries or bytes than page {} below it has", child.page.page);
+                self.found.bad.page(page, message, Reach::Figures);
+            }
+            joined = match joined.map_or(Ok(part.clone()), |before| before.join(part)) {
+                Ok(part) => Some(part),
+                Err(message) => {
+                    self.found.bad.page(page, message, Reach::Snapshot);
+                    is_whole = false;
+                    None
+                }
+            };
+        }
+        let part = joined.filter(|_| is_whole);
+        self.know(page, Known { part, links: None, linked: linked.into() });
+    }
+
+    /// Compares a snapshot's record with its tree, and looks for what only the whole tree shows.
+    fn judge_whole(&mut self, snapshot: &Snapshot, root: &PageRef) {
+        let print = Print::of_page(root);
+        let Some(number) = self.numbers.get(&print).copied() else { return };
+        let Some(part) = self.known.get(number).and_then(|known| known.part.as_ref()) else { return };
+        let flaw = if !part.first.is_root() {
+            Some(("its tree lacks the root directory", Reach::Snapshot))
+        } else if part.sums != (Sums { entries: snapshot.entries, bytes: snapshot.bytes }) {
+            Some(("its record counts other entries or bytes than its tree has", Reach::Figures))
+        } else {
+            None
+        };
+        if let Some((message, reach)) = flaw {
+            self.found.bad.records.insert(snapshot.id, Flaw { message: message.into(), reach });
+        }
+        let lost = self.lost_groups(number);
+        if !lost.is_empty() {
+            self.found.bad.links.insert(print, lost);
         }
     }
 
-    fn sum_up(&mut self, page: &PageRef, children: &[(PageRef, Sums)]) {
-        let mut sums = Sums::default();
-        for (child, claimed) in children {
-            sums.entries = sums.entries.saturating_add(claimed.entries);
-            sums.bytes = sums.bytes.saturating_add(claimed.bytes);
-            if self.visited.get(&at(child)).is_some_and(|real| real != claimed) {
-                let message = format!("it counts other entries or bytes than page {} below it has", child.page);
-                self.found.bad.pages.entry(at(page)).or_insert(message);
+    /// The hard-link groups below a page of which some member is there and the first is not.
+    fn lost_groups(&self, root: usize) -> HashSet<Print> {
+        let (mut firsts, mut wanted) = (HashSet::<Print>::new(), HashSet::<Print>::new());
+        let mut stack = vec![root];
+        while let Some(known) = stack.pop().and_then(|number| self.known.get(number)) {
+            stack.extend(&known.linked);
+            if let Some(links) = &known.links {
+                firsts.extend(&links.firsts);
+                wanted.extend(&links.wanted);
             }
         }
-        self.visited.insert(at(page), sums);
-    }
-
-    /// Takes a page that cannot be read as damage, and any other failure as one.
-    fn bad_page(&mut self, page: &PageRef, error: Error) -> Result<()> {
-        if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported) {
-            return Err(error);
-        }
-        self.visited.insert(at(page), Sums::default());
-        self.found.bad.pages.insert(at(page), error.to_string());
-        Ok(())
+        wanted.retain(|wanted| !firsts.contains(wanted));
+        wanted
     }
 
     async fn entry(&mut self, placed: &Placed) -> Result<()> {
-        if let Placement::List(root) = &placed.content {
-            self.packs.insert((root.placement.pack, false));
-        }
-        let mut chunks = ChunkReader::new(Arc::clone(self.pages), placed);
-        loop {
-            let next = chunks.next_chunks().await;
-            for page in chunks.take_visited() {
-                if self.visited.insert(at(&page), Sums::default()).is_none() {
-                    self.found.pages += 1;
-                }
-                if let Err(error) = &next {
-                    self.found.bad.pages.insert(at(&page), error.to_string());
+        let Some(content) = placed.entry.content() else { return Ok(()) };
+        if let (Placement::List(root), ChunkList::Pages { count, .. }) = (&placed.content, &content.chunks) {
+            match self.list(root).await? {
+                // It is named already, with what is wrong.
+                None => return Ok(()),
+                Some(sums) if (sums.chunks, sums.bytes) == (*count, content.data_bytes()) => {}
+                Some(_) => {
+                    let message = "the list of its chunks is not as long as its entry says".to_owned();
+                    self.found.bad.contents.extend(Print::of_content(placed).map(|print| (print, message)));
+                    return Ok(());
                 }
             }
-            match next {
-                Ok(Some(chunks)) => self.chunks(chunks).await?,
-                Ok(None) => return Ok(()),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => return Ok(()),
+        }
+        if self.contents.joins_files() && !matches!(content.chunks, ChunkList::Whole) {
+            self.join(placed).await?;
+        } else if let Placement::Chunks(_) = &placed.content {
+            let chunks = ChunkReader::new(Arc::clone(self.pages), placed).next_chunks().await?;
+            self.chunks(chunks.as_deref().unwrap_or_default(), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the pages of a list that were not read before, and looks at the chunks that they name.
+    async fn list(&mut self, root: &PageRef) -> Result<Option<ListSums>> {
+        let mut stack = vec![(*root, None)];
+        while let Some((page, children)) = stack.pop() {
+            self.options.interrupt.check()?;
+            let print = Print::of_page(&page);
+            match children {
+                None if self.lists.contains_key(&print) => {}
+                None => {
+                    self.found.pages += 1;
+                    self.packs.insert((page.placement.pack, false));
+                    match self.pages.load(&page, Access::Scan).await {
+                        Ok(Page::Chunks(chunks)) => {
+                            self.lists.insert(print, ListSums::of_chunks(&chunks));
+                            let alone = !self.contents.joins_files();
+                            self.chunks(&chunks, alone).await?;
+                        }
+                        Ok(Page::ListChildren(children)) => {
+                            let below: Vec<_> = children.iter().rev().map(|child| (child.page, None)).collect();
+                            stack.push((page, Some(children)));
+                            stack.extend(below);
+                        }
+                        Ok(Page::Entries(_) | Page::Children(_)) => {
+                            let message = "a page of a tree stands where a list of chunks must";
+                            self.found.bad.page(&page, message, Reach::Below);
+                            self.lists.insert(print, None);
+                        }
+                        Err(error) if is_damage(&error) => {
+                            self.found.bad.page(&page, error.to_string(), Reach::Below);
+                            self.lists.insert(print, None);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                Some(children) => {
+                    let sums = ListSums::of_children(&children, &self.lists).unwrap_or_else(|message| {
+                        self.found.bad.page(&page, message, Reach::Below);
+                        None
+                    });
+                    self.lists.insert(print, sums);
+                }
+            }
+        }
+        Ok(self.lists.get(&Print::of_page(root)).copied().flatten())
+    }
+
+    /// Puts a file of several chunks, or with holes, together and compares the whole with its hash.
+    async fn join(&mut self, placed: &Placed) -> Result<()> {
+        let (Some(content), Some(print)) = (placed.entry.content(), Print::of_content(placed)) else { return Ok(()) };
+        if !self.contents.begin(print, content) {
+            return Ok(());
+        }
+        let mut reader = ChunkReader::new(Arc::clone(self.pages), placed);
+        loop {
+            self.options.interrupt.check()?;
+            match reader.next_chunks().await {
+                Ok(Some(chunks)) => {
+                    self.chunks(&chunks, false).await?;
+                    for chunk in chunks {
+                        self.contents.add(chunk);
+                        self.read_if_due().await?;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) if is_damage(&error) => {
+                    self.found.bad.contents.insert(print, error.to_string());
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
+        self.contents.end();
+        self.read_if_due().await
     }
 
-    /// Looks whether the packs of chunks are there and long enough, and reads contents if that is asked for.
-    async fn chunks(&mut self, chunks: Vec<(ChunkId, ChunkPlacement)>) -> Result<()> {
+    /// Looks whether the packs of chunks are there and long enough; with `alone` reads them, if that is asked for.
+    async fn chunks(&mut self, chunks: &[(ChunkId, ChunkPlacement)], alone: bool) -> Result<()> {
         for (chunk, placement) in chunks {
             self.packs.insert((placement.pack, true));
-            if self.found.bad.packs.contains_key(&placement.pack) {
-                continue;
+            let end = placement.frame_offset.saturating_add(u64::from(placement.frame_bytes));
+            let size = self.sizes.get(&(placement.pack, true)).copied();
+            if size.is_none_or(|size| size < end) {
+                self.found.bad.packs.insert(placement.pack, size);
+            } else if alone {
+                self.contents.push((*chunk, *placement));
+                self.read_if_due().await?;
             }
-            let end = placement.frame_offset + u64::from(placement.frame_bytes);
-            match self.size(placement.pack).await? {
-                None => drop(self.found.bad.packs.insert(placement.pack, None)),
-                Some(size) if size < end => drop(self.found.bad.packs.insert(placement.pack, Some(size))),
-                Some(_) => self.contents.push(chunk, placement),
-            }
-        }
-        if self.contents.is_due() {
-            self.read_contents().await?;
         }
         Ok(())
+    }
+
+    async fn read_if_due(&mut self) -> Result<()> {
+        if self.contents.is_due() { self.read_contents().await } else { Ok(()) }
     }
 
     async fn read_contents(&mut self) -> Result<()> {
-        let (bytes, bad) = self.contents.read(self.store, &self.options.interrupt, self.observer).await?;
-        self.found.read_bytes += bytes;
-        self.found.bad.blocks.extend(bad);
+        let verified = self.contents.read(self.store, &self.options.interrupt, self.observer).await?;
+        self.found.read_bytes += verified.bytes;
+        for (block, (chunks, message)) in verified.blocks {
+            match (self.found.bad.blocks.entry(block).or_insert((chunks.clone(), message)), chunks) {
+                ((Some(known), _), Some(more)) => known.extend(more),
+                ((known, _), None) => *known = None,
+                ((None, _), Some(_)) => {}
+            }
+        }
+        self.found.bad.contents.extend(verified.contents);
         Ok(())
     }
 
-    /// The size of a data pack, from one listing of them all.
-    async fn size(&mut self, pack: PackName) -> Result<Option<u64>> {
-        if self.sizes.is_none() {
-            let objects = self.store.list(&keys::packs(), usize::MAX).await?;
-            self.sizes = Some(objects.into_iter().map(|object| (object.location.to_string(), object.size)).collect());
-        }
-        let key = keys::data_pack(pack).to_string();
-        Ok(self.sizes.as_ref().and_then(|sizes| sizes.get(&key)).copied())
-    }
-
-    /// Reads the contents that are left, and, when all content is read, the tables of contents.
-    pub(super) async fn finish(mut self) -> Result<Found> {
+    /// Reads the contents that are left; tells also the packs that are referred to, with their sizes if they are there.
+    pub(super) async fn finish(mut self) -> Result<(Found, BTreeMap<Pack, Option<u64>>)> {
         self.read_contents().await?;
-        self.found.packs = self.packs.len() as u64;
-        if self.options.read_data == ReadData::All {
-            let mut tables = BTreeMap::new();
-            for (pack, is_data) in &self.packs {
-                self.options.interrupt.check()?;
-                let key = if *is_data { keys::data_pack(*pack) } else { keys::meta_pack(*pack) };
-                if let Err(message) = table(self.store, &key).await? {
-                    tables.insert(key.to_string(), message);
-                }
-            }
-            // A pack that is missing is told of already, with what needs it.
-            self.found.tables = tables.into_iter().collect();
-        }
-        Ok(self.found)
+        // A pack that is cut short has no table either, and is told of by what needs it.
+        let is_cut = |pack: &Pack| pack.1 && self.found.bad.packs.contains_key(&pack.0);
+        let size = |pack: &Pack| self.sizes.get(pack).copied().filter(|_| !is_cut(pack));
+        let packs = self.packs.iter().map(|pack| (*pack, size(pack))).collect();
+        Ok((self.found, packs))
     }
 }
 
-/// Reads the table of contents at the end of a pack; `Ok(Err(_))` says what is wrong with it.
-async fn table(store: &Store, key: &object_store::path::Path) -> Result<std::result::Result<(), String>> {
-    let Some(size) = store.size(key).await? else { return Ok(Ok(())) };
-    let footer = store.get_range(key, size.saturating_sub(FOOTER_BYTES as u64)..size).await?;
-    let length = match TableOfContents::length_from_footer(&footer) {
-        Ok(length) if length <= size.min(MAX_TABLE_BYTES) => length,
-        Ok(_) => return Ok(Err("its table of contents claims to be longer than it can be".into())),
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let tail = store.get_range(key, size - length..size).await?;
-    Ok(TableOfContents::decode(&tail)
-        .map(drop)
-        .map_err(|error| format!("only a repair would need it, but its table of contents is damaged: {error}")))
-}
-
-fn at(page: &PageRef) -> PageAt {
-    (page.placement.pack, page.placement.offset)
+/// Whether an error is about what lies in the store, and not about reaching it.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
 }

@@ -2,6 +2,10 @@
 
 mod content;
 mod find;
+mod lists;
+mod print;
+mod shape;
+mod tables;
 mod trace;
 
 use std::sync::Arc;
@@ -14,7 +18,7 @@ use crate::history;
 use crate::id::{CommitHash, SnapshotId};
 use crate::interrupt::Interrupt;
 use crate::observer::Observer;
-use crate::repository::Repository;
+use crate::repository::{Repository, State};
 use crate::store::keys;
 use crate::tree::Pages;
 use crate::tree_path::TreePath;
@@ -27,11 +31,12 @@ pub enum ReadData {
     /// None: only that every pack is there and long enough.
     #[default]
     No,
-    /// Every block.
+    /// All of it, and every file put together.
     All,
     /// About so many of a hundred blocks, another choice on every run.
     Percent(u32),
-    /// The n-th of m equal parts, counted from 1.
+    /// The n-th of m about equal parts, counted from 1. Every block is in one of them, the same one in every run,
+    /// on every machine and in every version.
     Part {
         /// Which part.
         n: u32,
@@ -68,6 +73,8 @@ pub struct Damage {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[must_use]
 pub struct CheckReport {
+    /// The number of the commit whose snapshots were looked at: the newest that can be read.
+    pub commit: u64,
     /// Snapshots looked at.
     pub snapshots: u64,
     /// Page copies read.
@@ -85,45 +92,88 @@ pub struct CheckReport {
 ///
 /// Two passes: the first reads every page copy once and notes what is bad; only if anything is, the second goes
 /// through the snapshots again and names what needs it. The cache is left out: what counts is what the store has.
+/// It only serves to notice that the newest commit that this machine saw is gone.
+///
+/// Where the newest commit cannot be read, the newest one that can is looked at, so that it is known what there is.
+/// A tree that [`restore`](crate::restore::restore) would refuse is damage, with or without reading content. With
+/// [`ReadData::All`] every content is put together and compared with its hash, so that what is not named here can be
+/// restored; with a part, chunks are verified and files are not put together.
+///
+/// Its time is that of reading what snapshots say they have, and it can be interrupted; its memory is bounded by a
+/// few words for each page copy, pack and, where content is read, chunk.
 ///
 /// # Errors
 /// `Unavailable` or `Denied` if the store could not be read; damage is no error but a line of the report.
 pub async fn check(repository: &Repository, options: CheckOptions, observer: &dyn Observer) -> Result<CheckReport> {
     let store = repository.store();
     let mut report = CheckReport::default();
-    let state = match repository.state().await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            report.damage.push(Damage::alone(keys::log().to_string(), error.to_string()));
-            return Ok(report);
-        }
-        state => state?,
-    };
-    match store.get(&keys::config(), MAX_CONFIG_BYTES).await? {
-        Some(bytes) if CommitHash::of(&bytes) == repository.config_hash() => {}
-        Some(_) => report.damage.push(Damage::alone(keys::config().to_string(), "it is not what it was".into())),
-        None => report.damage.push(Damage::alone(keys::config().to_string(), "it is missing".into())),
-    }
-    for (object, message) in history::check_chain(store, repository.config_hash(), &state).await? {
-        report.damage.push(Damage::alone(object, message));
-    }
+    let Some(state) = newest_state(repository, &options.interrupt, &mut report).await? else { return Ok(report) };
     // Never from a cache: what is checked is what the store would give to somebody who has none.
     let pages = Arc::new(Pages::new(store.clone(), None));
-    let mut finder = Finder::new(store, &pages, &options, observer);
+    let mut finder = Finder::new(store, &pages, &options, observer).await?;
     for snapshot in &state.commit.snapshots {
         finder.snapshot(snapshot).await?;
     }
-    let found = finder.finish().await?;
+    let (found, packs) = finder.finish().await?;
+    report.commit = state.commit.seq;
     report.snapshots = state.commit.snapshots.len() as u64;
     report.pages = found.pages;
-    report.packs = found.packs;
+    report.packs = packs.len() as u64;
     report.read_bytes = found.read_bytes;
     if !found.bad.is_empty() {
         report.damage.extend(trace::affected(&pages, &state.commit.snapshots, &found.bad, &options.interrupt).await?);
     }
-    for (pack, message) in found.tables {
-        report.damage.push(Damage::alone(pack, message));
+    if options.read_data == ReadData::All {
+        for (pack, message) in tables::check(store, &packs, &options.interrupt).await? {
+            report.damage.push(Damage::alone(pack, message));
+        }
     }
     Ok(report)
+}
+
+/// Checks configuration and log, and tells the newest state that can be read.
+async fn newest_state(
+    repository: &Repository,
+    interrupt: &Interrupt,
+    report: &mut CheckReport,
+) -> Result<Option<State>> {
+    let (store, config) = (repository.store(), repository.config_hash());
+    let cached = repository.head_cache().and_then(|cache| cache.load());
+    // As everybody finds it; a repository that is gone, or another, is no damage.
+    let head = match repository.state().await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Err(error),
+        head => Ok(head?),
+    };
+    match store.get(&keys::config(), MAX_CONFIG_BYTES).await {
+        Ok(Some(bytes)) if CommitHash::of(&bytes) == config => {}
+        Ok(Some(_)) => report.note(keys::config(), "it is not what it was"),
+        Ok(None) => report.note(keys::config(), "it is missing"),
+        Err(error) if error.kind() == ErrorKind::Corrupt => report.note(keys::config(), &error.to_string()),
+        Err(error) => return Err(error),
+    }
+    let log = history::check_log(store, config, interrupt).await?;
+    if let Err(error) = &head
+        && log.broken.is_empty()
+    {
+        // The log holds together: it is this machine that has seen a newer one.
+        let object = cached.map_or(keys::log(), |(seq, _)| keys::commit(seq));
+        report.note(object, &error.to_string());
+    }
+    for (object, message) in log.broken {
+        report.damage.push(Damage::alone(object, message));
+    }
+    // Behind a gap the log goes on, where nobody who asks for one number after the other finds it.
+    let found = head.ok();
+    Ok(match (log.newest, found) {
+        (Some(newest), Some(found)) if newest.commit.seq < found.commit.seq => Some(found),
+        (newest, found) => newest.or(found),
+    })
+}
+
+impl CheckReport {
+    fn note(&mut self, object: impl ToString, message: &str) {
+        self.damage.push(Damage::alone(object.to_string(), message.to_owned()));
+    }
 }
 
 impl Damage {

@@ -176,7 +176,7 @@ impl Planner {
         }
         self.tally.written += 1;
         self.advanced.0 += 1;
-        self.advanced.1 += entry.size();
+        self.advanced.1 = self.advanced.1.saturating_add(entry.size());
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 /// A map that forgets what was not used for the longest time.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     most_bytes: usize,
     bytes: usize,
     uses: u64,
@@ -14,11 +14,11 @@ pub(super) struct Recent<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
-    pub(super) fn new(most_bytes: usize) -> Self {
+    pub(crate) fn new(most_bytes: usize) -> Self {
         Self { most_bytes, bytes: 0, uses: 0, values: HashMap::new(), by_use: BTreeMap::new() }
     }
 
-    pub(super) fn get(&mut self, key: &K) -> Option<V> {
+    pub(crate) fn get(&mut self, key: &K) -> Option<V> {
         let (value, _, last_use) = self.values.get_mut(key)?;
         self.by_use.remove(last_use);
         self.uses += 1;
@@ -28,7 +28,7 @@ impl<K: Copy + Eq + Hash, V: Clone> Recent<K, V> {
     }
 
     /// Keeps a value of so many bytes; one that is too large by itself is not kept.
-    pub(super) fn insert(&mut self, key: K, value: V, bytes: usize) {
+    pub(crate) fn insert(&mut self, key: K, value: V, bytes: usize) {
         self.remove(&key);
         if bytes > self.most_bytes {
             return;
