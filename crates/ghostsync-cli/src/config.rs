@@ -306,7 +306,7 @@ fn parse_file(path: &Path, text: &str) -> Result<File> {
 }
 
 fn cloud_variables(variables: &[(OsString, OsString)]) -> Result<Vec<(String, String)>> {
-    let is_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+    let is_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_", "WEBDAV_"].iter().any(|prefix| name.starts_with(prefix));
     let mut cloud = Vec::new();
     for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| is_cloud(name)) else { continue };
@@ -386,10 +386,11 @@ mod tests {
 
     #[test]
     fn only_the_clouds_own_variables_are_passed_on() {
-        let variables = [("AWS_REGION", "eu"), ("HOME", "/root"), ("AZURE_X", "1"), ("XAWS_Y", "2")];
+        let variables =
+            [("AWS_REGION", "eu"), ("HOME", "/root"), ("AZURE_X", "1"), ("XAWS_Y", "2"), ("WEBDAV_USERNAME", "u")];
         let settings = Settings::resolve(&Global::default(), &surroundings(&variables, None)).expect("resolves");
         let names: Vec<_> = settings.store().variables.into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["AWS_REGION", "AZURE_X"]);
+        assert_eq!(names, ["AWS_REGION", "AZURE_X", "WEBDAV_USERNAME"]);
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
             "check the bucket's name and the endpoint; ghostsync does not create buckets"
         }
         ErrorKind::Denied => {
-            "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*) and their permissions"
+            "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*, WEBDAV_*) and their permissions"
         }
         ErrorKind::Conflict => "nothing was published; look at 'ghostsync snapshots', then run it again",
         ErrorKind::Fenced => "the branch belongs to another writer now; stop this one",

@@ -87,10 +87,10 @@ impl Repository {
         }
         if !create.skip_probe {
             let report = store::probe(&store).await?;
-            if !report.broken.is_empty() {
+            if !report.allows(CommitMode::Atomic) {
                 let reason = format!(
                     "the store does not keep what commits rest on: {}; a repository in commit mode 'atomic' would lose data here",
-                    report.broken.join("; ")
+                    [report.broken, report.unusable].concat().join("; ")
                 );
                 return Err(Refusal::plain(Guard::Init, reason).into());
             }

@@ -32,8 +32,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where the repository lies: s3://bucket/prefix, gs://…, az://container/prefix, file:///path or a path
-    /// [env: GHOSTSYNC_REPO]
+    /// Where the repository lies: s3://bucket/prefix, gs://…, az://container/prefix, https://host/path
+    /// (WebDAV), file:///path or a path [env: GHOSTSYNC_REPO]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) repo: Option<String>,
     /// Local cache; losing it loses nothing [default: the platform's cache folder] [env: GHOSTSYNC_CACHE_DIR]

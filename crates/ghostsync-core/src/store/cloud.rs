@@ -37,9 +37,9 @@ pub(super) struct Clients {
 }
 
 /// The limits of one client.
-struct Limits {
-    options: ClientOptions,
-    retry: RetryConfig,
+pub(super) struct Limits {
+    pub(super) options: ClientOptions,
+    pub(super) retry: RetryConfig,
 }
 
 impl Limits {
@@ -84,7 +84,7 @@ fn retry(time: Duration) -> RetryConfig {
 }
 
 /// Tells whether the endpoint is plain HTTP. Off this machine somebody has to allow that.
-fn is_plain(endpoint: Option<&Url>, allowed: bool, variable: &str) -> Result<bool> {
+pub(super) fn is_plain(endpoint: Option<&Url>, allowed: bool, variable: &str) -> Result<bool> {
     let Some(endpoint) = endpoint.filter(|endpoint| endpoint.scheme() == "http") else { return Ok(false) };
     if allowed || is_loopback(endpoint) {
         return Ok(true);
@@ -104,7 +104,7 @@ struct BuildError {
     source: object_store::Error,
 }
 
-fn build_error(location: &str, culprit: Option<&str>, source: object_store::Error) -> Error {
+pub(super) fn build_error(location: &str, culprit: Option<&str>, source: object_store::Error) -> Error {
     let because = culprit.map(|name| format!(": {name} is set, and cannot be used")).unwrap_or_default();
     Error::new(ErrorKind::Invalid, BuildError { location: location.to_owned(), because, source })
 }
@@ -271,7 +271,10 @@ pub(super) fn azure(container: &str, settings: &StoreSettings, location: &str) -
     clients(client, settings)
 }
 
-fn clients(client: impl Fn(Limits) -> Result<Arc<dyn ObjectStore>>, settings: &StoreSettings) -> Result<Clients> {
+pub(super) fn clients(
+    client: impl Fn(Limits) -> Result<Arc<dyn ObjectStore>>,
+    settings: &StoreSettings,
+) -> Result<Clients> {
     Ok(Clients {
         reads: client(Limits::of_reads(settings))?,
         writes: client(Limits::of_writes(settings))?,

@@ -48,6 +48,11 @@ pub(super) fn is_out_of_range(error: &object_store::Error) -> bool {
         && (text.contains("416 Range Not Satisfiable") || text.contains("but object was only"))
 }
 
+/// The HTTP status of the answer that an error comes from, if there was one.
+pub(super) fn answered_status(error: &object_store::Error) -> Option<u16> {
+    status_of(&whole_text(error))
+}
+
 /// The text of an error and of everything below it: some clients say what matters above, some below.
 fn whole_text(error: &object_store::Error) -> String {
     let mut text = String::new();

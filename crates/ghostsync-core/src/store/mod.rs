@@ -11,6 +11,7 @@ mod open;
 mod probe;
 mod split;
 pub(crate) mod variables;
+mod webdav;
 
 use std::fmt;
 use std::ops::Range;

@@ -15,13 +15,14 @@ use url::Url;
 use super::cloud::{self, Clients};
 use super::limit::RateLimitedStore;
 use super::split::SplitStore;
-use super::{Store, local};
+use super::{Store, local, webdav};
 use crate::error::{Error, Result};
 
 /// How a store is reached.
 #[derive(Clone)]
 pub struct StoreSettings {
-    /// Variables as each cloud's own tools expect them: `AWS_*`, `GOOGLE_*`, `AZURE_*`; others are ignored.
+    /// Variables as each cloud's own tools expect them: `AWS_*`, `GOOGLE_*`, `AZURE_*`; and `WEBDAV_USERNAME`,
+    /// `WEBDAV_PASSWORD`, `WEBDAV_ALLOW_HTTP`. Others are ignored.
     pub variables: Vec<(String, String)>,
     /// The most requests in flight; default 8.
     pub connections: usize,
@@ -60,7 +61,8 @@ impl std::fmt::Debug for StoreSettings {
     }
 }
 
-const SUPPORTED: &str = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///path or a path";
+const SUPPORTED: &str = "s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, https://host/path (WebDAV), \
+     file:///path or a path";
 
 /// What a URL means.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,12 +70,13 @@ enum Place {
     S3 { bucket: String, prefix: Key },
     Gcs { bucket: String, prefix: Key },
     Azure { container: String, prefix: Key },
+    WebDav { server: Url, prefix: Key },
     Folder(PathBuf),
     Memory,
 }
 
-/// Opens the store of a repository URL: `s3://bucket/prefix`, `gs://…`, `az://container/prefix`, `file:///path`,
-/// `memory:` (for tests of one process; each call opens another, empty one), or a plain path. Makes no request, and
+/// Opens the store of a repository URL: `s3://bucket/prefix`, `gs://…`, `az://container/prefix`, `https://host/path`
+/// (WebDAV), `file:///path`, `memory:` (for tests of one process; each call opens another, empty one), or a plain path. Makes no request, and
 /// creates nothing but the folder of a local store when `create` is set.
 ///
 /// # Errors
@@ -98,6 +101,10 @@ pub fn open_url(url: &str, settings: &StoreSettings, create: bool) -> Result<Sto
         Place::Azure { container, prefix } => {
             let location = location("az", &container, &prefix);
             Ok(remote(cloud::azure(&container, settings, &location)?, &prefix, settings, location))
+        }
+        Place::WebDav { server, prefix } => {
+            let location = format!("{server}{prefix}");
+            Ok(remote(webdav::webdav(&server, settings, &location)?, &prefix, settings, location))
         }
         Place::Folder(path) => {
             let (store, folder) = local::folder(&path, create)?;
@@ -124,7 +131,7 @@ fn parse(text: &str) -> Result<Place> {
         "s3" => parse_bucket(text).map(|(bucket, prefix)| Place::S3 { bucket, prefix }),
         "gs" => parse_bucket(text).map(|(bucket, prefix)| Place::Gcs { bucket, prefix }),
         "az" => parse_bucket(text).map(|(container, prefix)| Place::Azure { container, prefix }),
-        "http" | "https" => Err(Error::invalid(format!("WebDAV is not supported yet; supported: {SUPPORTED}"))),
+        "http" | "https" => parse_webdav(text),
         // A name with a colon in it, such as `backups:old/x`, is a path; with `//` it was meant to be a URL.
         _ if rest.starts_with("//") => {
             Err(Error::invalid(format!("the scheme {scheme:?} is not supported; supported: {SUPPORTED}")))
@@ -141,14 +148,36 @@ fn is_scheme(text: &str) -> bool {
 
 /// Parses a URL that has nothing but a scheme, a host and a path. Never repeats the text: it might hold a secret.
 fn parse_plain(text: &str) -> Result<Url> {
-    let url = Url::parse(text).map_err(|error| Error::invalid(format!("not a repository URL: {error}")))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::invalid("credentials do not belong in a repository URL: it is shown in messages"));
-    }
-    if url.query().is_some() || url.fragment().is_some() || url.port().is_some() {
-        return Err(Error::invalid("a repository URL has no port, no query and no fragment"));
+    let url = parse_url(text)?;
+    if url.port().is_some() {
+        return Err(Error::invalid("a repository URL has no port, unless it is of WebDAV"));
     }
     Ok(url)
+}
+
+fn parse_url(text: &str) -> Result<Url> {
+    let url = Url::parse(text).map_err(|error| Error::invalid(format!("not a repository URL: {error}")))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let instead = if url.scheme().starts_with("http") { "; set WEBDAV_USERNAME and WEBDAV_PASSWORD" } else { "" };
+        let reason = "credentials do not belong in a repository URL: it is shown in messages";
+        return Err(Error::invalid(format!("{reason}{instead}")));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Error::invalid("a repository URL has no query and no fragment"));
+    }
+    Ok(url)
+}
+
+fn parse_prefix(url: &Url) -> Result<Key> {
+    Key::from_url_path(url.path())
+        .map_err(|error| Error::invalid(format!("not a prefix that an object key can begin with: {error}")))
+}
+
+fn parse_webdav(text: &str) -> Result<Place> {
+    let mut server = parse_url(text)?;
+    let prefix = parse_prefix(&server)?;
+    server.set_path("");
+    Ok(Place::WebDav { server, prefix })
 }
 
 fn parse_bucket(text: &str) -> Result<(String, Key)> {
@@ -156,8 +185,7 @@ fn parse_bucket(text: &str) -> Result<(String, Key)> {
     let Some(bucket) = url.host_str().filter(|host| !host.is_empty()) else {
         return Err(Error::invalid(format!("the URL names no bucket; supported: {SUPPORTED}")));
     };
-    let prefix = Key::from_url_path(url.path())
-        .map_err(|error| Error::invalid(format!("not a prefix that an object key can begin with: {error}")))?;
+    let prefix = parse_prefix(&url)?;
     Ok((bucket.to_owned(), prefix))
 }
 
@@ -216,6 +244,10 @@ mod tests {
     #[test]
     fn urls_mean_places() {
         let s3 = |bucket: &str, prefix: &str| Place::S3 { bucket: bucket.into(), prefix: Key::from(prefix) };
+        let webdav = |server: &str, prefix: &str| Place::WebDav {
+            server: Url::parse(server).unwrap(),
+            prefix: Key::from(prefix),
+        };
         for (url, place) in [
             ("s3://bucket", s3("bucket", "")),
             ("s3://bucket/", s3("bucket", "")),
@@ -223,6 +255,8 @@ mod tests {
             ("s3://bucket/a%20b", s3("bucket", "a b")),
             ("gs://b/p", Place::Gcs { bucket: "b".into(), prefix: Key::from("p") }),
             ("az://c/p", Place::Azure { container: "c".into(), prefix: Key::from("p") }),
+            ("https://host/a/b/", webdav("https://host/", "a/b")),
+            ("http://127.0.0.1:81", webdav("http://127.0.0.1:81/", "")),
             ("file:///a/b%20c", Place::Folder("/a/b c".into())),
             ("/a/b", Place::Folder("/a/b".into())),
             ("relative", Place::Folder("relative".into())),
@@ -239,7 +273,9 @@ mod tests {
         for (url, says) in [
             ("", "no repository is given"),
             ("ftp://host/p", "\"ftp\" is not supported; supported: s3://"),
-            ("https://host/p", "not supported yet"),
+            ("https://u:SECRET@host/p", "set WEBDAV_USERNAME"),
+            ("https://host/p?SECRET", "no query"),
+            ("https:///", "not a repository URL"),
             ("s3:bucket/p", "names no bucket"),
             ("s3:///p", "names no bucket"),
             ("s3://key:SECRET@bucket/p", "credentials do not belong"),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{Store, keys};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::config::CommitMode;
 use crate::id::SessionId;
 
 const WRITERS: u8 = 8;
@@ -24,8 +25,19 @@ const TRIES: usize = 4;
 /// What a probe found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ProbeReport {
-    /// One line for each promise that was broken; empty: not falsified.
+    /// One line for each promise about creating that was broken; empty: not falsified. The commit mode `atomic` rests
+    /// on them.
     pub broken: Vec<String>,
+    /// One line for each other promise that was broken: no commit mode is possible then.
+    pub unusable: Vec<String>,
+}
+
+impl ProbeReport {
+    /// Whether nothing was found that speaks against a commit mode.
+    #[must_use]
+    pub fn allows(&self, mode: CommitMode) -> bool {
+        self.unusable.is_empty() && (mode == CommitMode::Detect || self.broken.is_empty())
+    }
 }
 
 /// Creates twice, races on 64 small and 4 large keys from 8 tasks, lists after write, reads after delete.
@@ -35,10 +47,11 @@ pub struct ProbeReport {
 /// # Errors
 /// Whatever made the store unreachable; a broken promise is no error but a line of the report.
 pub async fn probe(store: &Store) -> Result<ProbeReport> {
-    let mut probing = Probing { store, session: SessionId::random(), broken: Vec::new(), written: Vec::new() };
+    let (broken, unusable) = (Vec::new(), Vec::new());
+    let mut probing = Probing { store, session: SessionId::random(), broken, unusable, written: Vec::new() };
     let outcome = probing.run().await;
     probing.clean_up().await;
-    outcome.map(|()| ProbeReport { broken: probing.broken })
+    outcome.map(|()| ProbeReport { broken: probing.broken, unusable: probing.unusable })
 }
 
 /// A probe that goes on.
@@ -46,18 +59,18 @@ struct Probing<'a> {
     store: &'a Store,
     session: SessionId,
     broken: Vec<String>,
+    unusable: Vec<String>,
     /// The keys that were seen to be there.
     written: Vec<Key>,
 }
 
 impl Probing<'_> {
     async fn run(&mut self) -> Result<()> {
-        if !self.create_new().await? {
-            return Ok(());
+        if self.create_new().await? {
+            self.create_again().await?;
+            self.race(&SMALL).await?;
+            self.race(&LARGE).await?;
         }
-        self.create_again().await?;
-        self.race(&SMALL).await?;
-        self.race(&LARGE).await?;
         self.overwrite().await?;
         self.list_after_write().await?;
         self.read_after_delete().await
@@ -93,6 +106,7 @@ impl Probing<'_> {
     }
 
     /// Creates a key, and tells whether the store can do that at all.
+    // Where it cannot, what is probed afterwards is still worth knowing: another commit mode rests on that alone.
     async fn create_new(&mut self) -> Result<bool> {
         let (key, first) = (self.key("twice"), content(1, SMALL.bytes));
         for attempt in 1..=TRIES {
@@ -193,7 +207,7 @@ impl Probing<'_> {
             self.store.put(&key, content(writer, SMALL.bytes)).await?;
         }
         if self.read(&key).await? != Some(content(2, SMALL.bytes)) {
-            self.broken.push("read after overwrite: expected the newer bytes; got others".to_owned());
+            self.unusable.push("read after overwrite: expected the newer bytes; got others".to_owned());
         }
         self.written.push(key);
         Ok(())
@@ -204,7 +218,7 @@ impl Probing<'_> {
         let missing = self.written.iter().filter(|key| !listed.contains(key)).count();
         if missing > 0 {
             let all = self.written.len();
-            self.broken.push(format!("list after write: expected all {all} keys; {missing} are not listed"));
+            self.unusable.push(format!("list after write: expected all {all} keys; {missing} are not listed"));
         }
         Ok(())
     }
@@ -214,10 +228,10 @@ impl Probing<'_> {
         self.store.put(&key, content(1, SMALL.bytes)).await?;
         self.store.delete(vec![key.clone()]).await?;
         if self.read(&key).await?.is_some() {
-            self.broken.push("read after delete: expected nothing; the object is still there".to_owned());
+            self.unusable.push("read after delete: expected nothing; the object is still there".to_owned());
         }
         if self.list().await?.contains(&key) {
-            self.broken.push("list after delete: expected the key to be gone; it is still listed".to_owned());
+            self.unusable.push("list after delete: expected the key to be gone; it is still listed".to_owned());
         }
         Ok(())
     }

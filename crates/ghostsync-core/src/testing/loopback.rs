@@ -32,7 +32,7 @@ const WAYS: [(&str, &[&[&str]]); 3] = [
     ("gs", &[&["GOOGLE_SERVICE_ACCOUNT_KEY"], &["GOOGLE_SERVICE_ACCOUNT"], &["GOOGLE_APPLICATION_CREDENTIALS"]]),
 ];
 
-/// Makes settings from variables, for a repository URL with the scheme `s3`, `az` or `gs`.
+/// Makes settings from variables, for a repository URL with the scheme `s3`, `az`, `gs` or `http`.
 ///
 /// # Errors
 /// Says which variable is missing, or names an address that is not of this machine.
@@ -47,6 +47,8 @@ pub fn settings(scheme: &str, variables: &[(String, String)]) -> Result<StoreSet
 /// Says which variable is missing, or names an address that is not of this machine.
 pub fn checked(scheme: &str, variables: &[(String, String)]) -> Result<Vec<(String, String)>, String> {
     let endpoint = match scheme {
+        // Where a test's WebDAV server is; nobody else is asked for credentials.
+        "http" => "HTTP_URL",
         "s3" => "AWS_ENDPOINT_URL",
         "az" => "AZURE_STORAGE_ENDPOINT",
         "gs" => "GOOGLE_BASE_URL",
@@ -57,7 +59,7 @@ pub fn checked(scheme: &str, variables: &[(String, String)]) -> Result<Vec<(Stri
         found.map(|(_, value)| value.as_str())
     };
     let ways = WAYS.iter().filter(|(of, _)| *of == scheme).flat_map(|(_, ways)| *ways);
-    if !ways.clone().any(|way| way.iter().all(|name| value(name).is_some())) {
+    if scheme != "http" && !ways.clone().any(|way| way.iter().all(|name| value(name).is_some())) {
         return Err(format!("credentials are not given in any of these ways: {:?}", ways.collect::<Vec<_>>()));
     }
     if value("GOOGLE_SERVICE_ACCOUNT_KEY").is_some_and(|key| !forbids_oauth(key)) {
@@ -137,6 +139,9 @@ mod tests {
         assert!(gs(r#"{"disable_oauth": true}"#).is_ok());
         assert!(gs(r#"{"disable_oauth": false}"#).is_err());
         assert!(gs("{}").is_err());
+        assert!(of("http", &[("HTTP_URL", "http://127.0.0.1:1/x")]).is_ok());
+        assert!(of("http", &[("HTTP_URL", "http://10.0.0.1/x")]).is_err());
+        assert!(of("http", &[]).is_err());
         assert!(of("ftp", &[]).is_err());
     }
 }

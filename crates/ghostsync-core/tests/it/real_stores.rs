@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use ghostsync_core::ErrorKind;
+use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::store::{ProbeReport, Store, StoreSettings, open_url, probe};
 use ghostsync_core::testing::{conformance, loopback};
 
@@ -15,6 +17,9 @@ use crate::server::Server;
 
 impl Server {
     fn url(&self, bucket: &str) -> String {
+        if self.scheme == "http" {
+            return format!("{}/some/prefix", self.value("HTTP_URL"));
+        }
         format!("{}://{bucket}/some/prefix", self.scheme)
     }
 
@@ -120,6 +125,23 @@ async fn s3s_races_and_the_probe_says_so() {
     let report = probe(&server.open()).await.unwrap();
     assert!(report.broken.iter().any(|line| line.starts_with("race on")), "{report:?}");
     assert!(!report.broken.iter().any(|line| line.starts_with("create twice")), "alone it is honest: {report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "starts a server (just stores)"]
+async fn webdav_cannot_create_once_and_keeps_every_other_promise() {
+    let Some(server) = Server::start("webdav", "http") else { return };
+    let store = server.open();
+    // Eight at once: none of the folders of this key is there yet.
+    let outcomes = join_all((0..8).map(|_| probe(&store))).await;
+    for report in outcomes {
+        let report = report.unwrap();
+        assert!(report.broken[0].starts_with("create: expected to be possible, as a plain write is"), "{report:?}");
+        assert!(!report.allows(CommitMode::Atomic) && report.allows(CommitMode::Detect), "{report:?}");
+    }
+    let failed = conformance::run_all(&store).await.unwrap_err();
+    assert_eq!(failed.lines().count(), 2, "{failed}");
+    assert!(failed.lines().all(|line| line.contains("created once") || line.contains("race to create")), "{failed}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::store::{ProbeReport, Store, probe};
 use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
 use ghostsync_core::{ErrorKind, Result};
@@ -12,7 +13,11 @@ use object_store::memory::InMemory;
 async fn probe_with(operation: Operation, fault: Fault) -> Result<Vec<String>> {
     let memory = Arc::new(InMemory::new());
     let faulty = FaultStore::new(memory, move |call| (call.operation == operation).then_some(fault));
-    probe(&Store::new(Arc::new(faulty), "test")).await.map(|report| report.broken)
+    let report = probe(&Store::new(Arc::new(faulty), "test")).await?;
+    let is_about_creating = operation == Operation::Create;
+    assert_eq!(report.allows(CommitMode::Detect), is_about_creating, "{report:?}");
+    assert!(!report.allows(CommitMode::Atomic), "{report:?}");
+    Ok([report.broken, report.unusable].concat())
 }
 
 #[tokio::test]
