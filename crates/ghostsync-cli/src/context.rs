@@ -107,7 +107,7 @@ impl Context {
         words
     }
 
-    fn open_options(&self) -> OpenOptions {
+    pub(crate) fn open_options(&self) -> OpenOptions {
         OpenOptions { cache_dir: self.settings.cache_dir.value.clone() }
     }
 

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 
 use ghostsync_core::guard::{Guard, Refusal};
+use ghostsync_core::maintain::{Finding, Severity, Subject};
 use ghostsync_core::{Error, ErrorKind};
 
 use crate::shell;
@@ -129,6 +130,27 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         _ => return None,
     };
     Some(hint)
+}
+
+/// What a person can do about a finding of `doctor`, if there is something to do.
+pub(crate) fn for_finding(finding: &Finding) -> Option<&'static str> {
+    if finding.severity == Severity::Good {
+        return None;
+    }
+    let problem = finding.severity == Severity::Problem;
+    match finding.subject {
+        Subject::Create => Some("use another store; or let one machine alone write here"),
+        Subject::Visibility => Some("use another store"),
+        Subject::Provider => Some("look at the bucket's lifecycle rules: none may expire objects under log/ or packs/"),
+        Subject::Clock => Some("set this machine's clock"),
+        Subject::Cache => Some("free some room, or name another folder with --cache-dir"),
+        Subject::Repository if finding.kind == Some(ErrorKind::Unsupported) => Some("use a newer version of ghostsync"),
+        Subject::Repository if problem => Some("put config.json back from a copy; see docs/recover-by-hand.md"),
+        Subject::Repository => Some("'ghostsync init' makes one; check the URL if there should be one already"),
+        Subject::Log => Some("'ghostsync check' names what is damaged, and what that affects"),
+        Subject::Hint if problem => Some("'ghostsync check', and look for who rolled the bucket back"),
+        Subject::Hint => None,
+    }
 }
 
 #[cfg(test)]

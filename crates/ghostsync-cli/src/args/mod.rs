@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Stats,
     /// Verify the repository: names what is damaged, and what that affects
     Check(CheckArgs),
+    /// Probe the store, the clock, the cache and the repository, and say what each finding means
+    Doctor,
     /// Print the configuration in force, and where each setting comes from
     Config,
     /// Set and remove tags of a snapshot

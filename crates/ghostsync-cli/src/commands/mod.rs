@@ -8,6 +8,7 @@ mod claim;
 mod completions;
 mod config;
 mod diff;
+mod doctor;
 mod entries;
 mod find;
 mod hold;
@@ -43,6 +44,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::Diff(args) => diff::run(context, args).await,
         Command::Stats => stats::run(context).await,
         Command::Check(args) => check::run(context, args).await,
+        Command::Doctor => doctor::run(context).await,
         Command::Config => config::run(context),
         Command::Tag(args) => tag::run(context, args).await,
         Command::Hold(args) => hold::hold(context, args).await,

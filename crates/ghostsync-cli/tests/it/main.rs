@@ -5,6 +5,7 @@ mod bad_input;
 mod configuration;
 mod credentials;
 mod damage;
+mod doctor;
 mod documented;
 mod exit_codes;
 #[path = "../../../ghostsync-core/tests/it/gcs_stub.rs"]

@@ -84,7 +84,7 @@ pub(crate) async fn find_head(
 
 /// What `head.json` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HeadHint {
+pub(crate) enum HeadHint {
     /// Nothing: it is not there.
     Absent,
     /// Nothing that could be a hint.
@@ -94,7 +94,7 @@ pub(super) enum HeadHint {
 }
 
 /// Reads the hint; whatever lies there is no failure.
-pub(super) async fn read_hint(store: &Store) -> Result<HeadHint> {
+pub(crate) async fn read_hint(store: &Store) -> Result<HeadHint> {
     let bytes = match store.get(&keys::head(), 4096).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(HeadHint::Damaged),
         bytes => bytes?,

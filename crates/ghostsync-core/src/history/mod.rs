@@ -14,4 +14,4 @@ pub(crate) use cache::HeadCache;
 pub(crate) use chain::check_log;
 pub(crate) use commit::{Attempt, Session, attempt, change};
 pub use head::State;
-pub(crate) use head::find_head;
+pub(crate) use head::{HeadHint, find_head, read_hint};

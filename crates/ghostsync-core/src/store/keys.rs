@@ -62,6 +62,11 @@ pub(crate) fn pack_name(key: &Key) -> Option<(PackName, bool)> {
     }
 }
 
+/// The folder of one probe.
+pub(crate) fn probe_folder(session: SessionId) -> Key {
+    Key::from(format!("probe/{session}"))
+}
+
 /// A key of the probe.
 #[must_use]
 pub fn probe(session: SessionId, name: &str) -> Key {

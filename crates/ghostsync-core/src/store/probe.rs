@@ -93,7 +93,7 @@ impl Probing<'_> {
     }
 
     async fn list(&self) -> Result<Vec<Key>> {
-        let folder = Key::from(format!("probe/{}", self.session));
+        let folder = keys::probe_folder(self.session);
         let listed = self.store.list(&folder, 1000).await?;
         Ok(listed.into_iter().map(|object| object.location).collect())
     }
