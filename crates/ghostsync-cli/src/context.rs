@@ -66,7 +66,12 @@ impl Context {
     pub(crate) async fn open_or_create(&mut self) -> Result<Repository> {
         match self.open().await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let repository = self.create(CreateOptions { skip_probe: false, if_missing: true }).await?;
+                let mut in_detect = self.command("init");
+                in_detect.extend(["--commit-mode".into(), "detect".into()]);
+                let action = std::mem::replace(&mut self.action, Action::Init { is_there: false, in_detect });
+                let create = CreateOptions { if_missing: true, ..CreateOptions::default() };
+                let repository = self.create(create).await?;
+                self.action = action;
                 self.output.note(&format!("created repository {} at {}", repository.id(), location(&repository)));
                 Ok(repository)
             }

@@ -29,6 +29,8 @@ pub(crate) enum Action {
     Init {
         /// Whether there is a repository already that can be opened.
         is_there: bool,
+        /// The command that makes one in commit mode `detect`.
+        in_detect: Vec<OsString>,
     },
     /// Anything else.
     #[default]
@@ -64,7 +66,8 @@ pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -
         (Guard::MaxDelete, Action::Restore { .. }) => {
             refusal.actual.map(|actual| shell::with_flag(words, "--max-delete", Some(&actual.to_string())))
         }
-        (Guard::Init, Action::Init { is_there: true }) => Some(shell::with_flag(words, "--if-missing", None)),
+        (Guard::Probe, Action::Init { in_detect, .. }) => Some(in_detect.clone()),
+        (Guard::Init, Action::Init { is_there: true, .. }) => Some(shell::with_flag(words, "--if-missing", None)),
         _ => None,
     }
 }
@@ -139,7 +142,7 @@ pub(crate) fn for_finding(finding: &Finding) -> Option<&'static str> {
     }
     let problem = finding.severity == Severity::Problem;
     match finding.subject {
-        Subject::Create => Some("use another store; or let one machine alone write here"),
+        Subject::Create => Some("use another store, or commit mode detect ('ghostsync init --commit-mode detect')"),
         Subject::Visibility => Some("use another store"),
         Subject::Provider => Some("look at the bucket's lifecycle rules: none may expire objects under log/ or packs/"),
         Subject::Clock => Some("set this machine's clock"),
@@ -188,8 +191,10 @@ mod tests {
         assert_eq!(line(Guard::Destination, None, &restore), Some("g backup d --strict --overwrite changed".into()));
         assert_eq!(line(Guard::MaxDelete, None, &restore), Some("g backup d --strict --max-delete 7".into()));
         let if_missing = Some("g backup d --strict --if-missing".into());
-        assert_eq!(line(Guard::Init, None, &Action::Init { is_there: true }), if_missing);
-        assert_eq!(line(Guard::Init, None, &Action::Init { is_there: false }), None);
+        let init = |is_there| Action::Init { is_there, in_detect: vec!["in detect".into()] };
+        assert_eq!(line(Guard::Init, None, &init(true)), if_missing);
+        assert_eq!(line(Guard::Init, None, &init(false)), None);
+        assert_eq!(line(Guard::Probe, None, &init(false)), Some("'in detect'".into()));
     }
 
     #[test]

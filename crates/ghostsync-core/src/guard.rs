@@ -32,6 +32,8 @@ pub enum Guard {
     Destination,
     /// `init` found something under the prefix, or the store failed the probe.
     Init,
+    /// The store failed the probe for the commit mode that was asked for, and another one is possible.
+    Probe,
 }
 
 impl Guard {
@@ -48,6 +50,7 @@ impl Guard {
             Self::Unreadable => "unreadable",
             Self::Destination => "destination",
             Self::Init => "init",
+            Self::Probe => "probe",
         }
     }
 }
@@ -258,7 +261,7 @@ impl Refusal {
             Guard::Empty | Guard::MaxDelete | Guard::MaxChange | Guard::Excluded | Guard::Unreadable => {
                 Some(Approved { quarantine: true })
             }
-            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init => None,
+            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe => None,
         }
     }
 }

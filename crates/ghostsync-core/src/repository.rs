@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use object_store::PutMode;
 use serde_json::Value;
 
 use crate::clock::{Clock, SystemClock};
@@ -12,9 +13,9 @@ use crate::format::commit::{Commit, Snapshot};
 use crate::format::config::{CommitMode, Config, MAX_CONFIG_BYTES};
 use crate::format::page::Placed;
 use crate::guard::{Guard, Refusal};
-use crate::history::{self, HeadCache, Session};
-use crate::id::{CommitHash, RepositoryId};
-use crate::store::{self, CreateAnswer, Store, keys};
+use crate::history::{HeadCache, Log, Session};
+use crate::id::{CommitHash, RepositoryId, SnapshotId};
+use crate::store::{self, CreateAnswer, ProbeReport, Store, keys};
 use crate::tree::{Pages, TreeReader};
 use crate::tree_path::TreePath;
 
@@ -29,6 +30,8 @@ const MAX_PROBE_LEFTOVERS: usize = 10_000;
 /// How a repository is created.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
+    /// How commits are made visible.
+    pub commit_mode: CommitMode,
     /// Trusts the store without probing it.
     pub skip_probe: bool,
     /// Opens the repository if there is one already, instead of refusing.
@@ -86,18 +89,21 @@ impl Repository {
             return Err(Refusal::plain(Guard::Init, reason).into());
         }
         if !create.skip_probe {
-            let report = store::probe(&store).await?;
-            if !report.allows(CommitMode::Atomic) {
-                let reason = format!(
-                    "the store does not keep what commits rest on: {}; a repository in commit mode 'atomic' would lose data here",
-                    [report.broken, report.unusable].concat().join("; ")
-                );
-                return Err(Refusal::plain(Guard::Init, reason).into());
-            }
+            check_probe(&store::probe(&store).await?, create.commit_mode)?;
         }
-        let config = Config::new(RepositoryId::random(), SystemClock.now(), CommitMode::Atomic);
+        let config = Config::new(RepositoryId::random(), SystemClock.now(), create.commit_mode);
         let bytes = Bytes::from(config.encode()?);
-        if let CreateAnswer::Unclear(error) = store.create(&keys::config(), bytes.clone()).await {
+        let mode = match create.commit_mode {
+            CommitMode::Atomic => PutMode::Create,
+            // The store cannot tell who is first; reading back finds most of those who make one at the same time.
+            CommitMode::Detect => PutMode::Overwrite,
+        };
+        let unclear = match store.create(&keys::config(), bytes.clone(), mode).await {
+            CreateAnswer::Created if create.commit_mode == CommitMode::Atomic => None,
+            CreateAnswer::Created => Some(Error::internal("config.json was written and is not there")),
+            CreateAnswer::Unclear(error) => Some(error),
+        };
+        if let Some(error) = unclear {
             match store.get(&keys::config(), MAX_CONFIG_BYTES).await? {
                 Some(stored) if stored == bytes => {}
                 Some(_) => {
@@ -191,6 +197,12 @@ impl Repository {
         self.cache.as_deref().map(|folder| HeadCache::in_folder(folder, self.config_hash))
     }
 
+    /// The log of this repository's commits.
+    pub(crate) fn log(&self) -> Log {
+        let (store, mode) = (self.store.clone(), self.config.commit_mode);
+        Log { store, config: self.config_hash, mode, cache: self.head_cache() }
+    }
+
     /// Reads the newest state.
     ///
     /// # Errors
@@ -198,7 +210,7 @@ impl Repository {
     pub async fn state(&self) -> Result<State> {
         let cache = self.head_cache();
         let cached = cache.as_ref().and_then(HeadCache::load);
-        let found = history::find_head(&self.store, self.config_hash, cached.as_ref()).await;
+        let found = self.log().find_head(cached.as_ref()).await;
         let (state, bytes) = match found {
             Err(error) if error.kind() == ErrorKind::Corrupt && cached.is_some() => {
                 self.check_still_there().await?;
@@ -242,8 +254,7 @@ impl Repository {
         function: impl FnMut(&State, &Session) -> Result<Option<(Commit, Value)>>,
     ) -> Result<Option<State>> {
         self.config.check_writable()?;
-        let cache = self.head_cache();
-        history::change(&self.store, cache.as_ref(), self.config_hash, writer, clock, function).await
+        self.log().change(writer, clock, function).await
     }
 
     /// Writes the verified content of a regular file, holes as zeros.
@@ -253,6 +264,25 @@ impl Repository {
     pub async fn cat(&self, entry: &Placed, writer: &mut (dyn std::io::Write + Send)) -> Result<()> {
         crate::pack::write_content(&self.store, &self.pages, entry, writer).await
     }
+}
+
+/// Refuses a store that does not keep what a commit mode rests on, and tells whether another mode is possible.
+fn check_probe(report: &ProbeReport, mode: CommitMode) -> Result<()> {
+    if report.allows(mode) {
+        return Ok(());
+    }
+    let broken = [&report.broken[..], &report.unusable].concat().join("; ");
+    let refusal = if report.allows(CommitMode::Detect) {
+        let reason = format!(
+            "the store does not keep what commits rest on: {broken}; a repository in commit mode 'atomic' would lose \
+             data here, and in commit mode 'detect' it would not"
+        );
+        Refusal::plain(Guard::Probe, reason)
+    } else {
+        let reason = format!("the store does not keep what commits rest on: {broken}; no commit mode is safe here");
+        Refusal::plain(Guard::Init, reason)
+    };
+    Err(refusal.into())
 }
 
 /// The cache is kept by location, so that a repository can be opened without asking for its id.
@@ -299,8 +329,9 @@ impl State {
     pub fn select<'a>(&'a self, branch: &'a str, selector: &Selector) -> Result<&'a Snapshot> {
         let missing = |what: String| Error::new(ErrorKind::NotFound, what);
         if let Selector::Id(prefix) = selector {
+            let begins = |id: SnapshotId| id.to_string().starts_with(prefix.as_str());
             let mut matching =
-                self.commit.snapshots.iter().filter(|snapshot| snapshot.id.to_string().starts_with(prefix.as_str()));
+                self.commit.snapshots.iter().filter(|snapshot| begins(snapshot.id) || snapshot.was.is_some_and(begins));
             return match (matching.next(), matching.next()) {
                 (Some(snapshot), None) => Ok(snapshot),
                 (Some(_), Some(_)) => {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ghostsync_core::backup::OnRefusal;
+use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::guard::{Cap, PlanId};
 use ghostsync_core::id::RepositoryId;
 use ghostsync_core::maintain::ReadData;
@@ -144,8 +145,19 @@ pub(crate) struct InitArgs {
 /// How commits are made visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CommitModeArg {
-    /// The store creates an object at most once
+    /// The store creates an object at most once, and of several writers one is first
     Atomic,
+    /// The store cannot do that: of several writers at once all but one find what they had on a fork
+    Detect,
+}
+
+impl From<CommitModeArg> for CommitMode {
+    fn from(arg: CommitModeArg) -> Self {
+        match arg {
+            CommitModeArg::Atomic => Self::Atomic,
+            CommitModeArg::Detect => Self::Detect,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

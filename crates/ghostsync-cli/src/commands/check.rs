@@ -33,6 +33,9 @@ pub(super) async fn run(context: &mut Context, args: CheckArgs) -> Result<Exit> 
     let report = report?;
     let plan = Plan::new(context, &repository, &report).await;
     report.damage.iter().for_each(tell);
+    for (object, why) in &report.void {
+        message(&format!("void: {object} lost a race, and is not taken over: {why}"));
+    }
     plan.lines(&report).iter().for_each(|line| message(line));
     context.output.result(&document(&report, &plan), || summary(&report))?;
     Ok(if report.damage.is_empty() { Exit::Done } else { Exit::Damaged })
@@ -148,6 +151,7 @@ fn document(report: &CheckReport, plan: &Plan) -> Value {
         "packs": report.packs,
         "read_bytes": report.read_bytes,
         "damage": damage,
+        "void": report.void.iter().map(|(object, why)| json!({"object": object, "message": why})).collect::<Vec<_>>(),
         "newest_whole": plan.whole.as_ref().map(|(id, _)| id),
         "commands": commands,
     })

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::publish::{MAX_REBASES, Published, Publisher, Target, fenced, never_first};
 use super::store::{Made, Stored};
 use crate::error::Result;
-use crate::format::commit::{Snapshot, check_owner_name};
+use crate::format::commit::Snapshot;
 use crate::guard::{Approved, Refusal};
 use crate::history::judge::{Overtaken, may_refer};
-use crate::history::situation;
+use crate::history::{fork_owner, situation};
 use crate::id::PageId;
 use crate::repository::State;
 
@@ -79,18 +79,12 @@ impl Publisher<'_> {
     fn branches(&self, aside: &Aside) -> String {
         let onto = &self.context.options.branch;
         match aside {
-            Aside::Fork(..) => format!("fork/{onto}/{}-", self.fork_owner()),
+            Aside::Fork(..) => {
+                let options = &self.context.options;
+                format!("fork/{onto}/{}-", fork_owner(options.owner.as_deref(), &options.writer))
+            }
             Aside::Quarantine(_) => format!("quarantine/{onto}/"),
         }
-    }
-
-    /// The owner, or whatever of the writer's name an owner may be called.
-    fn fork_owner(&self) -> String {
-        let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
-        let options = &self.context.options;
-        let of_writer = || options.writer.chars().map(plain).take(63).collect::<String>();
-        let owner = options.owner.clone().unwrap_or_else(of_writer);
-        if check_owner_name(&owner).is_ok() { owner } else { "writer".to_owned() }
     }
 }
 

@@ -93,6 +93,10 @@ impl Publisher<'_> {
             let record = self.record(&stored, &tree, target, changes)?;
             let op = json!({"kind": "backup", "branch": branch, "snapshot": record.id});
             if let Some(made) = self.attempt(&base, record, &approved, op)? {
+                if made.branch != *branch {
+                    parent.withdraw()?;
+                    return Ok(Published::Aside(Box::new(made), Aside::Fork(approved, Overtaken::Raced)));
+                }
                 parent.keep_receipt(context, &made)?;
                 stored.known.finish(made.id, context.root.directory_id());
                 return Ok(Published::Made(Box::new(made), changes));
@@ -121,7 +125,8 @@ impl Publisher<'_> {
         parent.keep_receipt(context, snapshot)
     }
 
-    /// Tries to make one commit on a state; `None` if another was first.
+    /// Tries to make one commit on a state, and returns what is in the repository then: the record, or what was made of it
+    /// where it lost a race after it was made. `None` if another was first.
     pub(super) fn attempt(
         &self,
         base: &State,
@@ -137,11 +142,13 @@ impl Publisher<'_> {
             history::give_back(&mut state, &record.branch, context.options.owner.as_deref());
         }
         let commit = Commit { branches: state.branches, snapshots: state.snapshots, ..next };
-        let repository = &context.repository;
-        let cache = repository.head_cache();
-        let attempt = history::attempt(repository.store(), cache.as_ref(), session, base, &commit);
-        Ok(match context.waiter.wait_for_the_end(attempt)? {
+        let log = context.repository.log();
+        Ok(match context.waiter.wait_for_the_end(log.attempt(session, base, &commit))? {
             Attempt::Done(_) => Some(record),
+            Attempt::TakenOver(state) => {
+                let missing = || Error::corrupt(format!("snapshot {} was taken over, and is not there", record.id));
+                Some(state.commit.snapshot(record.id).cloned().ok_or_else(missing)?)
+            }
             Attempt::Lost => None,
         })
     }
@@ -175,6 +182,7 @@ impl Publisher<'_> {
             onto: target.onto.map(str::to_owned),
             parent: target.parent.map(|parent| parent.id),
             promoted: None,
+            was: None,
             time: context.began,
             source: context.source.to_string_lossy().into_owned(),
             excludes: crate::source::rules(&context.options.excludes),

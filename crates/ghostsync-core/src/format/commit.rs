@@ -49,9 +49,25 @@ pub struct Commit {
     pub session_floor: u64,
     /// Packs that writers should move out of.
     pub draining: Vec<PackName>,
+    /// In commit mode `detect`: the number of the head when the session began; not stored otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<u64>,
+    /// In commit mode `detect`: the commits beside this one's ancestors that were taken over, or found to be void, here
+    /// or before. Those that the session floor makes void anyway are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<TipName>,
     /// Fields of later versions, kept as they are.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+/// Names a commit of a log in commit mode `detect`, where several may have one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TipName {
+    /// Its number.
+    pub seq: u64,
+    /// The session that made it.
+    pub session: SessionId,
 }
 
 /// Who made a commit.
@@ -112,6 +128,10 @@ pub struct Snapshot {
     /// The snapshot whose tree it has, for one that a promotion made; not stored otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted: Option<SnapshotId>,
+    /// The id that it had on the branch that it was meant for, for one that lost a race there after it was made: in
+    /// commit mode `detect` alone. It is found by that id too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<SnapshotId>,
     /// When its backup began; information only.
     pub time: Timestamp,
     /// The directory it came from, for people: lossy text.
@@ -202,6 +222,8 @@ impl Commit {
             snapshots: Vec::new(),
             session_floor: 0,
             draining: Vec::new(),
+            begin: None,
+            merged: Vec::new(),
             extra: Map::new(),
         }
     }
@@ -214,10 +236,10 @@ impl Commit {
         encode_log_entry(self)
     }
 
-    /// Finds a retained snapshot.
+    /// Finds a retained snapshot, by its id or by the one that it had before it was moved to a fork.
     #[must_use]
     pub fn snapshot(&self, id: SnapshotId) -> Option<&Snapshot> {
-        self.snapshots.iter().find(|snapshot| snapshot.id == id)
+        self.snapshots.iter().find(|snapshot| snapshot.id == id || snapshot.was == Some(id))
     }
 
     /// The newest snapshot of a branch.
@@ -346,6 +368,9 @@ fn check(commit: &Commit) -> Result<(), FormatError> {
         if branch.epoch > commit.seq {
             return broken(format!("the epoch of branch {name} is above the number of its commit"));
         }
+    }
+    if commit.begin.is_some_and(|begin| begin >= commit.seq) || commit.merged.iter().any(|name| name.seq > commit.seq) {
+        return broken("it began, or merged what was made, after itself".into());
     }
     if commit.session_floor > commit.seq {
         return broken("the session floor is above the number of its commit".into());

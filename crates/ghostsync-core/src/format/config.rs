@@ -10,10 +10,11 @@ use crate::id::RepositoryId;
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
 /// How commits are made visible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitMode {
     /// The store creates an object at most once; a commit is such a create.
+    #[default]
     Atomic,
     /// The store cannot; races are detected and settled afterwards.
     Detect,
@@ -129,9 +130,6 @@ impl Config {
         }
         if config.compression != "zstd" {
             return Err(FormatError::Unsupported(format!("the repository is compressed by {:?}", config.compression)));
-        }
-        if config.commit_mode != CommitMode::Atomic {
-            return Err(FormatError::Unsupported("the repository's commit mode is 'detect'".into()));
         }
         Ok(config)
     }

@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use super::*;
 
-const GUARDS: [Guard; 9] = [
+const GUARDS: [Guard; 10] = [
     Guard::Receipt,
     Guard::Source,
     Guard::Empty,
@@ -19,6 +19,7 @@ const GUARDS: [Guard; 9] = [
     Guard::Unreadable,
     Guard::Destination,
     Guard::Init,
+    Guard::Probe,
 ];
 
 fn named(names: impl IntoIterator<Item = impl AsRef<str>>) -> Causes {
@@ -45,7 +46,9 @@ fn with_causes(guard: Guard, causes: Causes, findings: Findings) -> Findings {
         Guard::Excluded => Findings { excluded: causes, ..findings },
         Guard::MaxChange => Findings { changed: causes, ..findings },
         Guard::Unreadable => Findings { unreadable: causes, ..findings },
-        Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init => unreachable!("judges no findings"),
+        Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe => {
+            unreachable!("judges no findings")
+        }
     }
 }
 
@@ -171,7 +174,7 @@ fn only_what_findings_were_judged_by_is_ever_kept_in_quarantine() {
     for guard in GUARDS {
         let may_be_kept = match guard {
             Guard::Empty | Guard::MaxDelete | Guard::MaxChange | Guard::Excluded | Guard::Unreadable => true,
-            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init => false,
+            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe => false,
         };
         let approved = Refusal::plain(guard, "a reason").quarantine();
         assert_eq!(approved.is_some(), may_be_kept, "{guard:?}");

@@ -6,7 +6,7 @@ use super::State;
 use super::judge::Situation;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::commit::{Branch, Commit, Holder, Snapshot};
+use crate::format::commit::{Branch, Commit, Holder, Snapshot, check_owner_name};
 use crate::guard::Approved;
 use crate::id::{SessionId, SnapshotId};
 
@@ -27,6 +27,14 @@ pub(crate) fn holder_of(branch: &Branch) -> Option<&Holder> {
     branch.holder.as_ref().filter(|holder| !holder.released)
 }
 
+/// Names the owner of a fork: the owner, or whatever of the writer's name an owner may be called.
+pub(crate) fn fork_owner(owner: Option<&str>, writer: &str) -> String {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    let of_writer = || writer.chars().map(plain).take(63).collect::<String>();
+    let owner = owner.map_or_else(of_writer, str::to_owned);
+    if check_owner_name(&owner).is_ok() { owner } else { "writer".to_owned() }
+}
+
 /// The state with a new snapshot as the head of its branch. Only a guard makes the [`Approved`] that this asks for.
 pub(crate) fn with_snapshot(state: &State, snapshot: Snapshot, approved: &Approved) -> Result<Commit> {
     if approved.is_for_quarantine() != snapshot.branch.starts_with("quarantine/") {
@@ -38,7 +46,7 @@ pub(crate) fn with_snapshot(state: &State, snapshot: Snapshot, approved: &Approv
     Ok(commit)
 }
 
-fn set_head<'a>(commit: &'a mut Commit, branch: &str, head: SnapshotId) -> &'a mut Branch {
+pub(super) fn set_head<'a>(commit: &'a mut Commit, branch: &str, head: SnapshotId) -> &'a mut Branch {
     let entry = entry(commit, branch);
     entry.head = Some(head);
     entry
@@ -143,6 +151,7 @@ pub(crate) fn promoted(
         onto: None,
         parent: head.map(|head| head.id),
         promoted: Some(id),
+        was: None,
         time: clock.now(),
         hold: None,
         ..source.clone()

@@ -14,22 +14,24 @@ use crate::interrupt::Interrupt;
 use crate::store::{Store, keys};
 
 /// Commits that are read ahead.
-const READS: usize = 4;
+pub(super) const READS: usize = 4;
 
 /// What a look at the whole log says.
-#[derive(Debug)]
-pub(crate) struct Log {
+#[derive(Debug, Default)]
+pub(crate) struct LogCheck {
     /// What does not hold, by key.
     pub(crate) broken: Vec<(String, String)>,
     /// The newest commit that can be read and follows the one before it; the empty state of an empty log.
     pub(crate) newest: Option<State>,
+    /// Commits beside the head that nobody takes over, by key, and why: in commit mode `detect` alone.
+    pub(crate) void: Vec<(String, String)>,
 }
 
 /// Reads the log from its newest entry down.
 ///
 /// # Errors
 /// The store's; what does not hold is no error.
-pub(crate) async fn check_log(store: &Store, config: CommitHash, interrupt: &Interrupt) -> Result<Log> {
+pub(crate) async fn check_log(store: &Store, config: CommitHash, interrupt: &Interrupt) -> Result<LogCheck> {
     // The hint is written after its commit, so whatever an older hint names is in a listing that comes after it.
     let hint = read_hint(store).await?;
     let mut numbers = Vec::new();
@@ -57,7 +59,7 @@ pub(crate) async fn check_log(store: &Store, config: CommitHash, interrupt: &Int
         }
     }
     chain.end(config);
-    Ok(Log { broken: chain.broken, newest: chain.newest })
+    Ok(LogCheck { broken: chain.broken, newest: chain.newest, void: Vec::new() })
 }
 
 struct Chain {
@@ -137,7 +139,7 @@ impl Chain {
 }
 
 /// The message with the cause below it, which says where.
-fn with_cause(error: crate::format::FormatError) -> String {
+pub(super) fn with_cause(error: crate::format::FormatError) -> String {
     let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
     format!("it is damaged: {}{cause}", Error::from(error))
 }

@@ -9,18 +9,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use object_store::PutMode;
+use object_store::path::Path as Key;
 use serde_json::{Map, Value};
 
 use super::cache::HeadCache;
-use super::head::{State, find_head, write_hint};
+use super::head::{State, write_hint};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, Writer, decode_log_entry};
 use crate::id::{CommitHash, SessionId};
 use crate::store::{CreateAnswer, Store, keys};
-
-/// How often a small change is made again on a newer state.
-const MAX_REBASES: u32 = 20;
 
 /// One attempt to write: at most one commit, and packs of its own name.
 #[derive(Debug, Clone)]
@@ -59,8 +58,12 @@ impl Session {
 pub(crate) enum Attempt {
     /// It is in the log.
     Done(Box<State>),
-    /// Another commit has its number; it is not in the log and never will be.
+    /// Another commit is the head, and nothing of this one remains but, in commit mode `detect`, an entry of the log
+    /// that says nothing.
     Lost,
+    /// Another commit is the head, and what this one made was taken over beside it: here is what it is now. In commit
+    /// mode `detect` alone.
+    TakenOver(Box<State>),
 }
 
 /// Tries to make one commit on the state that it was built on.
@@ -75,21 +78,10 @@ pub(crate) async fn attempt(
     base: &State,
     commit: &Commit,
 ) -> Result<Attempt> {
-    if base.commit.session_floor > session.begin {
-        return Err(Error::new(
-            ErrorKind::Fenced,
-            format!("the session began at commit {}, below the floor {}", session.begin, base.commit.session_floor),
-        ));
-    }
-    if base.commit.seq > 0 {
-        // The bucket may have been rolled back since the head was read.
-        let stored = store.get(&keys::commit(base.commit.seq), MAX_COMMIT_BYTES).await?;
-        if stored.is_none_or(|bytes| CommitHash::of(&bytes) != base.hash) {
-            return Err(Error::corrupt(format!("{} is not what it was a moment ago", keys::commit(base.commit.seq))));
-        }
-    }
+    check_base(store, session, base, &keys::commit(base.commit.seq)).await?;
     let bytes = Bytes::from(commit.encode()?);
-    if !create(store, session, commit.seq, &bytes).await? {
+    let key = keys::commit(commit.seq);
+    if !create(store, session, commit.seq, &bytes, &key, PutMode::Create).await? {
         return Ok(Attempt::Lost);
     }
     write_hint(store, commit.seq).await;
@@ -99,21 +91,47 @@ pub(crate) async fn attempt(
     Ok(Attempt::Done(Box::new(State { commit: commit.clone(), hash: CommitHash::of(&bytes) })))
 }
 
+/// Checks that a session may build on a state, and that the state is still in the log.
+pub(super) async fn check_base(store: &Store, session: &Session, base: &State, key: &Key) -> Result<()> {
+    if base.commit.session_floor > session.begin {
+        return Err(Error::new(
+            ErrorKind::Fenced,
+            format!("the session began at commit {}, below the floor {}", session.begin, base.commit.session_floor),
+        ));
+    }
+    if base.commit.seq > 0 {
+        // The bucket may have been rolled back since the head was read.
+        let stored = store.get(key, MAX_COMMIT_BYTES).await?;
+        if stored.is_none_or(|bytes| CommitHash::of(&bytes) != base.hash) {
+            return Err(Error::corrupt(format!("{key} is not what it was a moment ago")));
+        }
+    }
+    Ok(())
+}
+
 /// Creates the slot; tells whether it holds our bytes or another's.
-async fn create(store: &Store, session: &Session, seq: u64, bytes: &Bytes) -> Result<bool> {
-    let key = keys::commit(seq);
+pub(super) async fn create(
+    store: &Store,
+    session: &Session,
+    seq: u64,
+    bytes: &Bytes,
+    key: &Key,
+    mode: PutMode,
+) -> Result<bool> {
     let deadline = tokio::time::Instant::now() + store.settle_time();
     let mut pause = Duration::from_millis(50);
     let (mut answers, mut only_denied) = (0, true);
     loop {
-        let CreateAnswer::Unclear(error) = store.create(&key, bytes.clone()).await else { return Ok(true) };
+        let CreateAnswer::Unclear(error) = store.create(key, bytes.clone(), mode.clone()).await else {
+            return Ok(true);
+        };
         answers += 1;
         only_denied &= error.kind() == ErrorKind::Denied;
-        let mut settled = settle(store, &key, bytes).await;
+        let mut settled = settle(store, key, bytes).await;
         while settled.is_err() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
-            settled = settle(store, &key, bytes).await;
+            settled = settle(store, key, bytes).await;
         }
         match settled {
             Ok(Some(ours)) => return Ok(ours),
@@ -128,7 +146,7 @@ async fn create(store: &Store, session: &Session, seq: u64, bytes: &Bytes) -> Re
 }
 
 /// Reads the slot: ours, another's, or still absent.
-async fn settle(store: &Store, key: &object_store::path::Path, bytes: &Bytes) -> Result<Option<bool>> {
+async fn settle(store: &Store, key: &Key, bytes: &Bytes) -> Result<Option<bool>> {
     let Some(stored) = store.get(key, MAX_COMMIT_BYTES).await? else { return Ok(None) };
     if stored == *bytes {
         return Ok(Some(true));
@@ -139,7 +157,7 @@ async fn settle(store: &Store, key: &object_store::path::Path, bytes: &Bytes) ->
     }))
 }
 
-fn unknown(session: &Session, seq: u64, error: &Error) -> Error {
+pub(super) fn unknown(session: &Session, seq: u64, error: &Error) -> Error {
     Error::new(
         ErrorKind::Unknown,
         format!(
@@ -147,31 +165,4 @@ fn unknown(session: &Session, seq: u64, error: &Error) -> Error {
             session.id
         ),
     )
-}
-
-/// Makes a small change that is a function of the state: when it loses a race it is made again on the newer state.
-/// `None` from the function means that there is nothing to do.
-///
-/// # Errors
-/// The function's; `Conflict` if others kept winning; and as [`attempt`].
-pub(crate) async fn change(
-    store: &Store,
-    cache: Option<&HeadCache>,
-    config: CommitHash,
-    writer: &str,
-    clock: &dyn Clock,
-    mut function: impl FnMut(&State, &Session) -> Result<Option<(Commit, Value)>>,
-) -> Result<Option<State>> {
-    let (mut base, _) = find_head(store, config, cache.and_then(HeadCache::load).as_ref()).await?;
-    for _ in 0..MAX_REBASES {
-        let session = Session::begin(&base, writer, None);
-        let Some((changed, op)) = function(&base, &session)? else { return Ok(None) };
-        let Commit { branches, snapshots, .. } = changed;
-        let commit = Commit { branches, snapshots, ..session.next_commit(&base, clock, op) };
-        if let Attempt::Done(state) = attempt(store, cache, &session, &base, &commit).await? {
-            return Ok(Some(*state));
-        }
-        base = find_head(store, config, None).await?.0;
-    }
-    Err(Error::new(ErrorKind::Conflict, format!("other writers won {MAX_REBASES} times in a row")))
 }

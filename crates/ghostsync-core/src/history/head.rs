@@ -5,6 +5,7 @@
 //! before it; a mismatch or a gap means that the bucket was rolled back, made anew, or thinned: `Corrupt`.
 
 use bytes::Bytes;
+use object_store::path::Path as Key;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -197,9 +198,12 @@ async fn read_slot(store: &Store, seq: u64) -> Result<Slot> {
 }
 
 fn rolled_back(seq: u64) -> Error {
+    not_as_it_was(&keys::commit(seq))
+}
+
+pub(super) fn not_as_it_was(key: &Key) -> Error {
     Error::corrupt(format!(
-        "{} is not there as it was, or as it must be: the bucket was rolled back, or a lifecycle rule thinned it",
-        keys::commit(seq)
+        "{key} is not there as it was, or as it must be: the bucket was rolled back, or a lifecycle rule thinned it"
     ))
 }
 

@@ -58,6 +58,8 @@ pub enum Overtaken {
     OtherHead,
     /// Other writers were first, as often as it was tried.
     Outrun,
+    /// Another writer committed at the same time, and the store could not let one of them be first.
+    Raced,
 }
 
 /// Why nothing that a session uploaded may be referred to any more.
@@ -77,6 +79,7 @@ impl std::fmt::Display for Overtaken {
             Self::NotHeld => "it does not belong to this owner",
             Self::OtherHead => "its head is not the snapshot that the directory was restored from",
             Self::Outrun => "other writers were first, as often as it was tried",
+            Self::Raced => "another writer committed at the same time",
         })
     }
 }

@@ -6,12 +6,14 @@ mod chain;
 mod commit;
 mod head;
 pub mod judge;
+mod log;
+mod tips;
 
 pub(crate) use branch::{
-    claimed, give_back, holder_of, promoted, released, situation, with_hold, with_snapshot, with_tags,
+    claimed, fork_owner, give_back, holder_of, promoted, released, situation, with_hold, with_snapshot, with_tags,
 };
 pub(crate) use cache::HeadCache;
-pub(crate) use chain::check_log;
-pub(crate) use commit::{Attempt, Session, attempt, change};
+pub(crate) use commit::{Attempt, Session};
 pub use head::State;
-pub(crate) use head::{HeadHint, find_head, read_hint};
+pub(crate) use head::{HeadHint, read_hint};
+pub(crate) use log::Log;

@@ -297,6 +297,6 @@ impl DoctorReport {
 /// The numbers up to the head that no object of the log has.
 async fn missing_numbers(store: &Store, head: u64) -> Result<Vec<u64>> {
     let mut there = std::collections::BTreeSet::new();
-    store.for_each(&keys::log(), |object| there.extend(keys::commit_number(&object.location))).await?;
+    store.for_each(&keys::log(), |object| there.extend(keys::log_number(&object.location))).await?;
     Ok((1..=head).filter(|seq| !there.contains(seq)).collect())
 }

@@ -2,6 +2,7 @@
 
 use object_store::path::Path as Key;
 
+use crate::format::commit::TipName;
 use crate::id::{PackName, SessionId};
 
 /// The configuration, written once.
@@ -32,6 +33,24 @@ pub fn commit(seq: u64) -> Key {
 pub(crate) fn commit_number(key: &Key) -> Option<u64> {
     let seq = key.as_ref().strip_prefix("log/")?.strip_suffix(".json.zst")?.parse().ok()?;
     (commit(seq) == *key).then_some(seq)
+}
+
+/// The commit with a name, in a repository whose commit mode is `detect`.
+#[must_use]
+pub fn tip(name: TipName) -> Key {
+    Key::from(format!("log/{:020}.{}.json.zst", name.seq, name.session))
+}
+
+/// The name of the commit that has a key, in commit mode `detect`; `None` for any other key.
+pub(crate) fn tip_name(key: &Key) -> Option<TipName> {
+    let (seq, session) = key.as_ref().strip_prefix("log/")?.strip_suffix(".json.zst")?.split_once('.')?;
+    let name = TipName { seq: seq.parse().ok()?, session: session.parse().ok()? };
+    (tip(name) == *key).then_some(name)
+}
+
+/// The number of the commit that has a key, in either commit mode.
+pub(crate) fn log_number(key: &Key) -> Option<u64> {
+    commit_number(key).or_else(|| tip_name(key).map(|name| name.seq))
 }
 
 /// The folder of all packs.

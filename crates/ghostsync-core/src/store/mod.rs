@@ -286,9 +286,10 @@ impl Store {
         drop(tokio::time::timeout(HINT_TIME, put).await);
     }
 
-    /// Creates an object through the commit handle, one request, no retry.
-    pub(crate) async fn create(&self, key: &Key, bytes: Bytes) -> CreateAnswer {
-        match self.commits.put_opts(key, bytes.into(), PutOptions::from(PutMode::Create)).await {
+    /// Creates an object through the commit handle, one request, no retry; `Overwrite` is for a key that nobody else
+    /// ever uses.
+    pub(crate) async fn create(&self, key: &Key, bytes: Bytes, mode: PutMode) -> CreateAnswer {
+        match self.commits.put_opts(key, bytes.into(), PutOptions::from(mode)).await {
             Ok(_) => CreateAnswer::Created,
             Err(error) => CreateAnswer::Unclear(self.failure("create", key, error)),
         }

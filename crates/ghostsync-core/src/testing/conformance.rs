@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use object_store::PutMode;
 use object_store::path::Path as Key;
 
 use crate::error::{Error, ErrorKind};
@@ -151,11 +152,11 @@ async fn ranges_are_exact(place: &Place<'_>) -> Finding {
 
 async fn created_once(place: &Place<'_>) -> Finding {
     let key = place.key("created");
-    match place.store.create(&key, "first".into()).await {
+    match place.store.create(&key, "first".into(), PutMode::Create).await {
         CreateAnswer::Created => {}
         CreateAnswer::Unclear(error) => return Err(unexpected(error)),
     }
-    let second = matches!(place.store.create(&key, "second".into()).await, CreateAnswer::Created);
+    let second = matches!(place.store.create(&key, "second".into(), PutMode::Create).await, CreateAnswer::Created);
     expect("the second create succeeds", second, false)?;
     expect("the content", place.get(&key).await?, Some("first".into()))
 }
@@ -165,7 +166,8 @@ async fn created_by_one(place: &Place<'_>) -> Finding {
     for number in 0..16 {
         let key = place.key(&format!("race-{number:02}"));
         let content = |writer: u8| Bytes::from(vec![b'a' + writer; 100]);
-        let answers = join_all((0..WRITERS).map(|writer| place.store.create(&key, content(writer)))).await;
+        let answers =
+            join_all((0..WRITERS).map(|writer| place.store.create(&key, content(writer), PutMode::Create))).await;
         let created = |answer: &CreateAnswer| matches!(answer, CreateAnswer::Created);
         let winners: Vec<u8> =
             (0..WRITERS).zip(&answers).filter(|(_, answer)| created(answer)).map(|(writer, _)| writer).collect();

@@ -7,6 +7,7 @@ mod backing_up;
 mod cutting;
 mod damage;
 mod decoders;
+mod detecting;
 mod faults;
 mod floors;
 mod gcs_stub;

@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use crate::error::{ErrorKind, Result};
 use crate::format::config::MAX_CONFIG_BYTES;
-use crate::history;
 use crate::id::{CommitHash, SnapshotId};
 use crate::interrupt::Interrupt;
 use crate::observer::Observer;
@@ -83,6 +82,9 @@ pub struct CheckReport {
     pub packs: u64,
     /// Bytes of content read and verified.
     pub read_bytes: u64,
+    /// In commit mode `detect`: commits beside the head that nobody takes over, by key, and why. They were never
+    /// acknowledged, or a prune had not the repository to itself.
+    pub void: Vec<(String, String)>,
     /// The damage; empty means sound, as far as was looked.
     #[serde(skip)]
     pub damage: Vec<Damage>,
@@ -151,7 +153,7 @@ async fn newest_state(
         Err(error) if error.kind() == ErrorKind::Corrupt => report.note(keys::config(), &error.to_string()),
         Err(error) => return Err(error),
     }
-    let log = history::check_log(store, config, interrupt).await?;
+    let log = repository.log().check(interrupt).await?;
     if let Err(error) = &head
         && log.broken.is_empty()
     {
@@ -159,6 +161,7 @@ async fn newest_state(
         let object = cached.map_or(keys::log(), |(seq, _)| keys::commit(seq));
         report.note(object, &error.to_string());
     }
+    report.void = log.void;
     for (object, message) in log.broken {
         report.damage.push(Damage::alone(object, message));
     }

@@ -1,0 +1,108 @@
+//! Makes a commit under a key of its own, and acknowledges it only when a listing *after* that shows where it is.
+
+use bytes::Bytes;
+use object_store::PutMode;
+use serde_json::json;
+
+use super::find::{Fate, Seen, look};
+use super::merge::has_something;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::commit::{Commit, TipName};
+use crate::history::Log;
+use crate::history::commit::{Attempt, Session, check_base, create, unknown};
+use crate::history::head::State;
+use crate::id::{CommitHash, SessionId};
+use crate::store::keys;
+
+/// How often a writer that lost tries to have what it made taken over, before it says that it does not know.
+const MAX_MERGES: u32 = 50;
+
+/// Tries to make one commit; as [`Log::attempt`].
+///
+/// # Errors
+/// `Fenced` also if a floor above the session's begin is seen afterwards: then nothing is acknowledged.
+pub(in crate::history) async fn attempt(
+    log: &Log,
+    session: &Session,
+    base: &State,
+    commit: &Commit,
+) -> Result<Attempt> {
+    let before = TipName { seq: base.commit.seq, session: base.commit.session };
+    check_base(&log.store, session, base, &keys::tip(before)).await?;
+    let commit = Commit { begin: Some(session.begin), ..commit.clone() };
+    let name = TipName { seq: commit.seq, session: session.id };
+    let bytes = write(log, session, name, &commit).await?;
+    let mut seen = look_for(log, session, name).await?;
+    for _ in 0..MAX_MERGES {
+        if seen.state.commit.session_floor > session.begin {
+            return Err(below_floor(session, seen.state.commit.session_floor));
+        }
+        match seen.fate(name) {
+            Fate::InLine => {
+                if let (Some(cache), Some(head), Some(bytes)) = (&log.cache, seen.head, &seen.bytes) {
+                    cache.keep(head.seq, bytes);
+                }
+                return Ok(Attempt::Done(Box::new(State { commit, hash: CommitHash::of(&bytes) })));
+            }
+            Fate::Merged => return Ok(Attempt::TakenOver(Box::new(seen.state))),
+            Fate::Void(stale) => return Err(Error::new(ErrorKind::Fenced, stale.to_string())),
+            // What says nothing need not be taken over: it is simply made again.
+            Fate::Beside if !has_something(&commit) => return Ok(Attempt::Lost),
+            Fate::Beside | Fate::Unlisted => {}
+        }
+        seen = settle(log, session, &commit, &seen, name).await?;
+    }
+    let error = Error::new(ErrorKind::Conflict, "others were first again and again, and nobody took it over");
+    Err(unknown(session, commit.seq, &error))
+}
+
+/// Makes a commit that does nothing but take over what lies beside the head, and looks again for the first one.
+async fn settle(log: &Log, session: &Session, commit: &Commit, seen: &Seen, name: TipName) -> Result<Seen> {
+    let view = &seen.state;
+    let merger = Session { id: SessionId::random(), begin: view.commit.seq, writer: session.writer.clone() };
+    let merge = Commit {
+        seq: view.commit.seq + 1,
+        prev: view.hash,
+        session: merger.id,
+        writer: merger.writer.clone(),
+        time: commit.time,
+        op: json!({"kind": "merge"}),
+        begin: Some(merger.begin),
+        ..view.commit.clone()
+    };
+    let merge_name = TipName { seq: merge.seq, session: merger.id };
+    write(log, &merger, merge_name, &merge).await?;
+    look_for(log, session, name).await
+}
+
+async fn write(log: &Log, session: &Session, name: TipName, commit: &Commit) -> Result<Bytes> {
+    let bytes = Bytes::from(commit.encode()?);
+    let key = keys::tip(name);
+    // Nobody else ever uses this key, so there is nothing to overwrite.
+    if !create(&log.store, session, name.seq, &bytes, &key, PutMode::Overwrite).await? {
+        return Err(Error::corrupt(format!("{key} is not what was written there a moment ago")));
+    }
+    Ok(bytes)
+}
+
+/// Looks at the log until it lists a commit that was written.
+async fn look_for(log: &Log, session: &Session, name: TipName) -> Result<Seen> {
+    let deadline = tokio::time::Instant::now() + log.store.settle_time();
+    loop {
+        let error = match look(&log.store, log.config).await {
+            Ok(seen) if seen.fate(name) != Fate::Unlisted => return Ok(seen),
+            Ok(_) => Error::new(ErrorKind::Unavailable, format!("the store does not list {}", keys::tip(name))),
+            Err(error) if error.kind() == ErrorKind::Unavailable => error,
+            Err(error) => return Err(error),
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(unknown(session, name.seq, &error));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+fn below_floor(session: &Session, floor: u64) -> Error {
+    let begin = session.begin;
+    Error::new(ErrorKind::Fenced, format!("the session began at commit {begin}, below the floor {floor} that was set"))
+}

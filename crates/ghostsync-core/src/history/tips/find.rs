@@ -1,0 +1,206 @@
+//! Finds the head, and everything beside its ancestors that it has not merged.
+//!
+//! A number with one commit needs no look: it is the ancestor of whatever is above. The same holds for a number of whose
+//! commits the head has merged all but one. Only where that leaves several, which is where somebody raced a moment ago,
+//! they are read, and the `prev` of the ancestor above tells which of them is one too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Names;
+use super::merge::{Void, merge};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, TipName, decode_link, decode_log_entry};
+use crate::history::State;
+use crate::history::head::not_as_it_was;
+use crate::id::CommitHash;
+use crate::store::{Store, keys};
+
+/// How long a commit is waited for that is listed and cannot be read: some servers list what is still being written.
+const WRITE_TIME: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What the log says.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) names: Names,
+    /// The head, unless the log is empty.
+    pub(super) head: Option<TipName>,
+    /// What the head itself says that it has merged.
+    merged: Vec<TipName>,
+    /// The head's state, and beside it what it has not merged yet.
+    pub(super) state: State,
+    /// The stored bytes of the head.
+    pub(super) bytes: Option<Bytes>,
+    /// Commits that it has not merged yet and that it can take over.
+    pub(super) beside: Vec<TipName>,
+    /// Commits that it has not merged yet and that nobody may take over.
+    pub(super) void: Vec<(TipName, Void)>,
+}
+
+/// What has become of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is the head, or an ancestor of it.
+    InLine,
+    /// The head, or an ancestor of it, has taken it over.
+    Merged,
+    /// It lies beside the head, and the next commit takes it over.
+    Beside,
+    /// It lies beside the head, and nobody takes it over.
+    Void(Void),
+    /// The store does not list it.
+    Unlisted,
+}
+
+impl Seen {
+    pub(super) fn fate(&self, name: TipName) -> Fate {
+        if !self.names.contains(name) {
+            return Fate::Unlisted;
+        }
+        if self.merged.contains(&name) {
+            return Fate::Merged;
+        }
+        if let Some((_, void)) = self.void.iter().find(|(of, _)| *of == name) {
+            return Fate::Void(*void);
+        }
+        if self.beside.contains(&name) { Fate::Beside } else { Fate::InLine }
+    }
+}
+
+/// Reads the newest state, with what lies beside the head already taken over.
+///
+/// # Errors
+/// `Corrupt` if the log does not hold together, or the store's.
+pub(in crate::history) async fn find_head(
+    store: &Store,
+    config: CommitHash,
+    cached: Option<&(u64, Bytes)>,
+) -> Result<(State, Option<Bytes>)> {
+    let seen = look(store, config).await?;
+    if let Some((_, bytes)) = cached
+        && let Ok(LogEntry::Commit(commit)) = decode_log_entry(bytes)
+    {
+        let name = TipName { seq: commit.seq, session: commit.session };
+        if !seen.names.contains(name) || (seen.head == Some(name) && seen.bytes.as_ref() != Some(bytes)) {
+            return Err(not_as_it_was(&keys::tip(name)));
+        }
+    }
+    Ok((seen.state, seen.bytes))
+}
+
+/// Lists the log, and reads the head and what lies beside it.
+pub(super) async fn look(store: &Store, config: CommitHash) -> Result<Seen> {
+    let names = Names::list(store).await?;
+    let Some(head) = names.head() else {
+        let state = State { commit: Commit::empty(config), hash: config };
+        let (merged, beside, void) = (Vec::new(), Vec::new(), Vec::new());
+        return Ok(Seen { names, head: None, merged, state, bytes: None, beside, void });
+    };
+    if let Some(seq) = names.gap() {
+        return Err(not_as_it_was(&keys::commit(seq)));
+    }
+    let (bytes, commit) = read_commit(store, head).await?;
+    let unsettled = unsettled(store, config, &names, &commit).await?;
+    let (view, void) = merge(&commit, &unsettled);
+    let is_void = |name: &TipName| void.iter().any(|(of, _)| of == name);
+    let beside = unsettled.keys().copied().filter(|name| !is_void(name)).collect();
+    let state = State { commit: view, hash: CommitHash::of(&bytes) };
+    Ok(Seen { names, head: Some(head), merged: commit.merged, state, bytes: Some(bytes), beside, void })
+}
+
+/// The commits that are neither ancestors of the head nor merged by it. Checks that the head follows the one before it.
+async fn unsettled(
+    store: &Store,
+    config: CommitHash,
+    names: &Names,
+    head: &Commit,
+) -> Result<BTreeMap<TipName, Commit>> {
+    let mut found = BTreeMap::new();
+    for name in names.of(head.seq).filter(|name| name.session != head.session) {
+        found.insert(name, read_commit(store, name).await?.1);
+    }
+    // What the ancestor above says that the one before it hashes to; `None` where it was not read.
+    let mut prev = Some(head.prev);
+    let mut above = TipName { seq: head.seq, session: head.session };
+    // What is below the floor is void whatever it is; only what the head follows is looked at there.
+    let lowest = head.session_floor.saturating_add(1).min(head.seq.saturating_sub(1)).max(1);
+    for seq in (lowest..head.seq).rev() {
+        let is_below_floor = seq <= head.session_floor;
+        let candidates: Vec<TipName> =
+            names.of(seq).filter(|name| is_below_floor || !head.merged.contains(name)).collect();
+        if let [only] = candidates.as_slice()
+            && seq + 1 < head.seq
+        {
+            (above, prev) = (*only, None);
+            continue;
+        }
+        let expected = match prev {
+            Some(prev) => prev,
+            None => read_link(store, above).await?.prev,
+        };
+        let mut ancestor = None;
+        for name in candidates {
+            let (bytes, entry) = read(store, name).await?;
+            let link = decode_link(&bytes).map_err(|error| damaged(name, error))?;
+            if link.hash == expected {
+                ancestor = Some((name, link.prev));
+            } else if let (LogEntry::Commit(commit), false) = (entry, is_below_floor) {
+                found.insert(name, *commit);
+            }
+        }
+        let Some((name, before)) = ancestor else {
+            return Err(Error::corrupt(format!(
+                "{} does not follow any commit before it: the bucket was rolled back or mixed with another",
+                keys::tip(above)
+            )));
+        };
+        (above, prev) = (name, Some(before));
+    }
+    if head.seq == 1 && head.prev != config {
+        return Err(Error::corrupt(format!("{} is of another repository", keys::tip(above))));
+    }
+    Ok(found)
+}
+
+async fn read_commit(store: &Store, name: TipName) -> Result<(Bytes, Commit)> {
+    match read(store, name).await? {
+        (bytes, LogEntry::Commit(commit)) => Ok((bytes, *commit)),
+        (_, LogEntry::Emptied(_)) => Err(not_as_it_was(&keys::tip(name))),
+    }
+}
+
+async fn read_link(store: &Store, name: TipName) -> Result<crate::format::commit::Link> {
+    let (bytes, _) = read(store, name).await?;
+    decode_link(&bytes).map_err(|error| damaged(name, error))
+}
+
+/// Reads a commit that is listed, and waits a little for one that cannot be read yet.
+async fn read(store: &Store, name: TipName) -> Result<(Bytes, LogEntry)> {
+    let deadline = tokio::time::Instant::now() + WRITE_TIME;
+    loop {
+        match try_read(store, name).await {
+            Err(error) if error.kind() == ErrorKind::Corrupt && tokio::time::Instant::now() < deadline => {}
+            read => return read,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn try_read(store: &Store, name: TipName) -> Result<(Bytes, LogEntry)> {
+    let key = keys::tip(name);
+    let bytes = store.get(&key, MAX_COMMIT_BYTES).await?.ok_or_else(|| not_as_it_was(&key))?;
+    let entry = decode_log_entry(&bytes).map_err(|error| damaged(name, error))?;
+    let named = match &entry {
+        LogEntry::Commit(commit) => TipName { seq: commit.seq, session: commit.session },
+        LogEntry::Emptied(stub) => TipName { seq: stub.seq, session: stub.session },
+    };
+    if named == name { Ok((bytes, entry)) } else { Err(Error::corrupt(format!("{key} says that it is {named:?}"))) }
+}
+
+fn damaged(name: TipName, error: crate::format::FormatError) -> Error {
+    let error = Error::from(error);
+    Error::new(error.kind(), format!("{} is damaged: {error}", keys::tip(name)))
+}

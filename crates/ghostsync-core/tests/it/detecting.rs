@@ -1,0 +1,318 @@
+//! Commit mode `detect`: of several writers at once none loses what it was told is there, and each is told the truth.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
+use ghostsync_core::format::commit::{Commit, LogEntry, TipName, decode_log_entry};
+use ghostsync_core::format::config::CommitMode;
+use ghostsync_core::history::judge::Overtaken;
+use ghostsync_core::id::{SessionId, SnapshotId};
+use ghostsync_core::maintain::{CheckOptions, CheckReport, check};
+use ghostsync_core::observer::NoObserver;
+use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, Selector, hold, tag};
+use ghostsync_core::restore::{RestoreOptions, restore};
+use ghostsync_core::store::{Store, keys};
+use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
+use ghostsync_core::{ErrorKind, Result};
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+fn store(memory: &Arc<InMemory>) -> Store {
+    Store::new(memory.clone(), "memory")
+}
+
+async fn create(memory: &Arc<InMemory>) -> Repository {
+    let create = CreateOptions { commit_mode: CommitMode::Detect, skip_probe: true, ..CreateOptions::default() };
+    Repository::create(store(memory), create, OpenOptions::default()).await.expect("a new repository")
+}
+
+async fn open(memory: &Arc<InMemory>) -> Repository {
+    Repository::open(store(memory), OpenOptions::default()).await.expect("a repository")
+}
+
+async fn try_back_up(repository: &Repository, content: &str) -> Result<BackupReport> {
+    let source = tempfile::tempdir().expect("a folder");
+    fs::write(source.path().join("file"), content).expect("written");
+    let options = BackupOptions { writer: "pod".into(), ..BackupOptions::default() };
+    backup(repository, source.path(), options, Arc::new(NoObserver)).await
+}
+
+async fn back_up(repository: &Repository, content: &str) -> BackupReport {
+    try_back_up(repository, content).await.expect("a backup")
+}
+
+async fn content_of(repository: &Repository, snapshot: SnapshotId) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let destination = folder.path().join("destination");
+    let options = RestoreOptions { snapshot: Selector::Id(snapshot.to_string()), ..RestoreOptions::default() };
+    let report = restore(repository, &destination, options, Arc::new(NoObserver)).await.expect("a restore");
+    assert!(!report.damaged);
+    fs::read_to_string(destination.join("file")).expect("restored")
+}
+
+async fn checked(repository: &Repository) -> CheckReport {
+    check(repository, CheckOptions::default(), &NoObserver).await.expect("a check")
+}
+
+/// Puts everything that one memory has and another lacks into that other.
+async fn pour(from: &Arc<InMemory>, into: &Arc<InMemory>) {
+    for object in from.list(None).try_collect::<Vec<_>>().await.expect("listed") {
+        if into.head(&object.location).await.is_err() {
+            let bytes = from.get(&object.location).await.expect("there").bytes().await.expect("read");
+            into.put(&object.location, bytes.into()).await.expect("written");
+        }
+    }
+}
+
+async fn copy(from: &Arc<InMemory>) -> Arc<InMemory> {
+    let copy = Arc::new(InMemory::new());
+    pour(from, &copy).await;
+    copy
+}
+
+/// A commit as it is stored, in the log of a memory.
+async fn commit(memory: &Arc<InMemory>, name: TipName) -> Commit {
+    let bytes = memory.get(&keys::tip(name)).await.expect("there").bytes().await.expect("read");
+    match decode_log_entry(&bytes).expect("decodes") {
+        LogEntry::Commit(commit) => *commit,
+        LogEntry::Emptied(_) => panic!("emptied"),
+    }
+}
+
+async fn head(repository: &Repository) -> TipName {
+    let state = repository.state().await.expect("a state");
+    TipName { seq: state.commit.seq, session: state.commit.session }
+}
+
+#[tokio::test]
+async fn a_single_writer_moves_its_branch_and_nothing_is_overwritten() {
+    let memory = Arc::new(InMemory::new());
+    let repository = create(&memory).await;
+    for (seq, content) in [(1, "a"), (2, "bb"), (3, "ccc")] {
+        let report = back_up(&repository, content).await;
+        assert_eq!((report.outcome, report.branch.as_str()), (BackupOutcome::Done, "main"));
+        assert_eq!(head(&repository).await.seq, seq);
+        assert_eq!(content_of(&repository, report.snapshot.expect("made")).await, content);
+    }
+    let id = repository.state().await.expect("a state").commit.head("main").expect("a head").id;
+    tag(&repository, id, &[("k".into(), "v".into())], &[], "pod").await.expect("tagged");
+    let state = repository.state().await.expect("a state");
+    assert_eq!(state.commit.snapshot(id).expect("there").tags["k"], "v");
+    assert!(state.commit.merged.is_empty());
+    let report = checked(&open(&memory).await).await;
+    assert!(report.damage.is_empty() && report.void.is_empty(), "{report:?}");
+    assert_eq!((report.commit, report.snapshots), (4, 3));
+}
+
+/// Two writers made commits on one head, and the second commit of the two becomes visible only when the log has gone on.
+#[tokio::test]
+async fn a_commit_that_lands_late_is_kept_as_a_fork_under_its_old_id_too() {
+    let memory = Arc::new(InMemory::new());
+    let repository = create(&memory).await;
+    let _ = back_up(&repository, "base").await;
+    let elsewhere = copy(&memory).await;
+    let late = back_up(&open(&elsewhere).await, "late").await.snapshot.expect("made");
+    let late_name = head(&open(&elsewhere).await).await;
+    for content in ["one more", "and another", "and a third"] {
+        let _ = back_up(&repository, content).await;
+    }
+    let before = repository.state().await.expect("a state").commit;
+    pour(&elsewhere, &memory).await;
+
+    // Every reader sees it at once, and nothing else has moved.
+    let state = open(&memory).await.state().await.expect("a state").commit;
+    assert_eq!((state.seq, state.branches["main"].clone()), (before.seq, before.branches["main"].clone()));
+    let fork = state.snapshot(late).expect("found by the id that was acknowledged");
+    assert_eq!(fork.branch, format!("fork/main/pod-{}", late_name.session));
+    assert_eq!((fork.onto.as_deref(), fork.was), (Some("main"), Some(late)));
+    assert_ne!(fork.id, late);
+    assert_eq!(content_of(&repository, late).await, "late");
+
+    // The next commit takes it over for good, once.
+    let _ = back_up(&repository, "the last of them").await;
+    let stored = commit(&memory, head(&repository).await).await;
+    assert_eq!(stored.merged, [late_name]);
+    assert_eq!(stored.snapshots.iter().filter(|snapshot| snapshot.was == Some(late)).count(), 1);
+    let _ = back_up(&repository, "unless there is still one").await;
+    let stored = commit(&memory, head(&repository).await).await;
+    assert_eq!(stored.snapshots.iter().filter(|snapshot| snapshot.was == Some(late)).count(), 1);
+    let report = checked(&open(&memory).await).await;
+    assert!(report.damage.is_empty() && report.void.is_empty(), "{report:?}");
+}
+
+/// Two lines of several commits that saw nothing of each other: the head's line stays, and the other is kept whole.
+#[tokio::test]
+async fn a_whole_line_beside_the_head_is_kept() {
+    for longer in [false, true] {
+        let memory = Arc::new(InMemory::new());
+        let repository = create(&memory).await;
+        let _ = back_up(&repository, "base").await;
+        let elsewhere = copy(&memory).await;
+        let other = open(&elsewhere).await;
+        let mut acknowledged = Vec::new();
+        for (on, content) in [(&repository, "a"), (&repository, "bb"), (&other, "ccc"), (&other, "dddd")] {
+            acknowledged.push((back_up(on, content).await.snapshot.expect("made"), content));
+        }
+        // A mark that another machine set is kept too.
+        hold(&other, acknowledged[3].0, Some("audit"), "pod").await.expect("held");
+        if longer {
+            for content in ["eeeee", "ffffff"] {
+                acknowledged.push((back_up(&repository, content).await.snapshot.expect("made"), content));
+            }
+        }
+        pour(&elsewhere, &memory).await;
+        let _ = back_up(&repository, "after them all").await;
+        let state = repository.state().await.expect("a state").commit;
+        for (id, content) in acknowledged {
+            assert!(state.snapshot(id).is_some(), "{content}");
+            assert_eq!(content_of(&repository, id).await, content);
+            let held = (content == "dddd").then_some("audit");
+            assert_eq!(state.snapshot(id).expect("there").hold.as_deref(), held, "{content}");
+        }
+        let forks = state.snapshots.iter().filter(|snapshot| snapshot.branch.starts_with("fork/main/")).count();
+        assert_eq!(forks, 2, "{longer}");
+        assert!(checked(&open(&memory).await).await.damage.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_began_below_the_floor_is_void_and_reported() {
+    let memory = Arc::new(InMemory::new());
+    let repository = create(&memory).await;
+    let _ = back_up(&repository, "base").await;
+    let elsewhere = copy(&memory).await;
+    let late = back_up(&open(&elsewhere).await, "late").await.snapshot.expect("made");
+    let _ = back_up(&repository, "one more").await;
+    // What a prune does: a commit that sets the floor.
+    let before = repository.state().await.expect("a state");
+    let session = SessionId::random();
+    let floor = Commit { seq: 3, prev: before.hash, session, session_floor: 2, begin: Some(2), ..before.commit };
+    let key = keys::tip(TipName { seq: 3, session });
+    memory.put(&key, floor.encode().expect("encodes").into()).await.expect("written");
+    pour(&elsewhere, &memory).await;
+    let state = repository.state().await.expect("a state").commit;
+    assert!(state.snapshot(late).is_none());
+    assert!(checked(&repository).await.damage.is_empty());
+    let _ = back_up(&repository, "and on").await;
+    assert!(repository.state().await.expect("a state").commit.snapshot(late).is_none());
+
+    // A floor that is set while a session runs: it is told, and begins anew.
+    let report = back_up(&repository, "on and on").await;
+    assert_eq!(report.outcome, BackupOutcome::Done);
+}
+
+#[tokio::test]
+async fn a_log_with_a_gap_or_of_another_repository_is_corrupt() {
+    let memory = Arc::new(InMemory::new());
+    let repository = create(&memory).await;
+    let mut names = Vec::new();
+    for content in ["a", "bb", "ccc"] {
+        let _ = back_up(&repository, content).await;
+        names.push(head(&repository).await);
+    }
+    for (lost, says) in [(0, "no commit has this number"), (1, "no commit has this number")] {
+        let thinned = copy(&memory).await;
+        thinned.delete(&keys::tip(names[lost])).await.expect("deleted");
+        let repository = open(&thinned).await;
+        assert_eq!(repository.state().await.expect_err("a gap").kind(), ErrorKind::Corrupt);
+        let report = checked(&repository).await;
+        assert!(report.damage.iter().any(|damage| damage.message == says), "{report:?}");
+    }
+    let other = Arc::new(InMemory::new());
+    let mixed = create(&other).await;
+    let _ = back_up(&mixed, "x").await;
+    let first = head(&mixed).await;
+    other.delete(&keys::tip(first)).await.expect("deleted");
+    pour(&memory, &other).await;
+    // Whoever reads the head alone does not look so far down.
+    assert!(!checked(&open(&other).await).await.damage.is_empty());
+}
+
+#[tokio::test]
+async fn a_cached_head_that_is_gone_is_noticed() {
+    let memory = Arc::new(InMemory::new());
+    let cache = tempfile::tempdir().expect("a folder");
+    let options = OpenOptions { cache_dir: Some(cache.path().to_owned()) };
+    let _ = create(&memory).await;
+    let repository = Repository::open(store(&memory), options.clone()).await.expect("a repository");
+    for content in ["a", "bb"] {
+        let _ = back_up(&repository, content).await;
+    }
+    let newest = head(&repository).await;
+    memory.delete(&keys::tip(newest)).await.expect("deleted");
+    let error = Repository::open(store(&memory), options).await.expect("opens").state().await.expect_err("rolled back");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("rolled back"), "{error}");
+}
+
+/// Every answer to the put of a commit may be lost: then it is found, or put again, and never made twice.
+#[tokio::test]
+async fn a_lost_answer_is_settled_by_reading_back() {
+    for (fault, ends) in [
+        (Fault::After(Failure::Timeout), Some(BackupOutcome::Done)),
+        (Fault::Before(Failure::Timeout), None),
+        (Fault::After(Failure::Exists), Some(BackupOutcome::Done)),
+    ] {
+        let memory = Arc::new(InMemory::new());
+        let _ = create(&memory).await;
+        let faulty = FaultStore::new(memory.clone(), move |call| {
+            (call.operation == Operation::Put && call.key.to_string().starts_with("log/")).then_some(fault)
+        });
+        let faulty = Store::new(Arc::new(faulty), "memory").with_settle_time(Duration::from_millis(300));
+        let repository = Repository::open(faulty, OpenOptions::default()).await.expect("a repository");
+        let outcome = try_back_up(&repository, "a").await;
+        match ends {
+            Some(ends) => assert_eq!(outcome.expect("a backup").outcome, ends, "{fault:?}"),
+            None => assert_eq!(outcome.expect_err("never arrived").kind(), ErrorKind::Unknown, "{fault:?}"),
+        }
+        let log = memory.list(Some(&keys::log())).try_collect::<Vec<_>>().await.expect("listed");
+        assert_eq!(log.len(), usize::from(ends.is_some()), "{fault:?}");
+    }
+}
+
+/// Nothing that a writer was told is there is ever missing, whatever raced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_writers_at_once_are_told_is_true() {
+    const WRITERS: usize = 6;
+    let memory = Arc::new(InMemory::new());
+    let _ = create(&memory).await;
+    let mut acknowledged: Vec<(SnapshotId, String)> = Vec::new();
+    let mut raced = 0;
+    for round in 0..8 {
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..WRITERS {
+            let memory = memory.clone();
+            writers.spawn(async move {
+                let content = format!("{}{writer} in {round}", "x".repeat(writer));
+                (back_up(&open(&memory).await, &content).await, content)
+            });
+        }
+        while let Some(ended) = writers.join_next().await {
+            let (report, content) = ended.expect("ends");
+            match report.outcome {
+                BackupOutcome::Done => assert_eq!(report.branch, "main"),
+                BackupOutcome::Forked => {
+                    raced += 1;
+                    assert_eq!(report.overtaken, Some(Overtaken::Raced));
+                    assert!(report.branch.starts_with("fork/main/pod-"), "{}", report.branch);
+                }
+                other => panic!("{other:?}"),
+            }
+            acknowledged.push((report.snapshot.expect("made"), content));
+        }
+        let state = open(&memory).await.state().await.expect("a state").commit;
+        for (id, content) in &acknowledged {
+            assert!(state.snapshot(*id).is_some(), "round {round}: {content}");
+        }
+    }
+    println!("{raced} of {} went to a fork", acknowledged.len());
+    let repository = open(&memory).await;
+    for (id, content) in acknowledged {
+        assert_eq!(content_of(&repository, id).await, content);
+    }
+    let report = checked(&repository).await;
+    assert!(report.damage.is_empty() && report.void.is_empty(), "{report:?}");
+}
