@@ -70,6 +70,10 @@ msrv:
 # The tests against every real store that is installed (scripts/tools.sh stores)
 stores *ARGS: (_only "ghostsync-core" real_stores ARGS) (_only "ghostsync-cli" real_stores ARGS)
 
+# N rounds of real processes that back up at once, on real stores that cannot create an object at most once
+races N="100":
+    GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli real_stores_races
+
 # Runs the integration tests of a crate whose names contain FILTER, ignored ones too; no such test is a failure
 _only CRATE FILTER *ARGS:
     #!/usr/bin/env bash

@@ -20,6 +20,7 @@ mod look;
 mod marks;
 mod printing;
 mod real_stores;
+mod real_stores_races;
 mod restore;
 mod sandbox;
 #[path = "../../../ghostsync-core/tests/it/server.rs"]

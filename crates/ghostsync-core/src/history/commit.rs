@@ -78,7 +78,19 @@ pub(crate) async fn attempt(
     base: &State,
     commit: &Commit,
 ) -> Result<Attempt> {
-    check_base(store, session, base, &keys::commit(base.commit.seq)).await?;
+    if base.commit.session_floor > session.begin {
+        return Err(Error::new(
+            ErrorKind::Fenced,
+            format!("the session began at commit {}, below the floor {}", session.begin, base.commit.session_floor),
+        ));
+    }
+    if base.commit.seq > 0 {
+        // The bucket may have been rolled back since the head was read.
+        let stored = store.get(&keys::commit(base.commit.seq), MAX_COMMIT_BYTES).await?;
+        if stored.is_none_or(|bytes| CommitHash::of(&bytes) != base.hash) {
+            return Err(Error::corrupt(format!("{} is not what it was a moment ago", keys::commit(base.commit.seq))));
+        }
+    }
     let bytes = Bytes::from(commit.encode()?);
     let key = keys::commit(commit.seq);
     if !create(store, session, commit.seq, &bytes, &key, PutMode::Create).await? {
@@ -89,24 +101,6 @@ pub(crate) async fn attempt(
         cache.keep(commit.seq, &bytes);
     }
     Ok(Attempt::Done(Box::new(State { commit: commit.clone(), hash: CommitHash::of(&bytes) })))
-}
-
-/// Checks that a session may build on a state, and that the state is still in the log.
-pub(super) async fn check_base(store: &Store, session: &Session, base: &State, key: &Key) -> Result<()> {
-    if base.commit.session_floor > session.begin {
-        return Err(Error::new(
-            ErrorKind::Fenced,
-            format!("the session began at commit {}, below the floor {}", session.begin, base.commit.session_floor),
-        ));
-    }
-    if base.commit.seq > 0 {
-        // The bucket may have been rolled back since the head was read.
-        let stored = store.get(key, MAX_COMMIT_BYTES).await?;
-        if stored.is_none_or(|bytes| CommitHash::of(&bytes) != base.hash) {
-            return Err(Error::corrupt(format!("{key} is not what it was a moment ago")));
-        }
-    }
-    Ok(())
 }
 
 /// Creates the slot; tells whether it holds our bytes or another's.

@@ -161,6 +161,7 @@ fn explain_text(error: &object_store::Error, text: &str, details: &str) -> (Erro
         return match status {
             300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{details}")),
             408 | 425 | 429 => (ErrorKind::Unavailable, format!("the store asks to come back later{details}")),
+            423 => (ErrorKind::Unavailable, format!("somebody else has it locked{details}")),
             400..=499 | 501 => (ErrorKind::Invalid, format!("the store answered with status {status}{details}")),
             _ => (ErrorKind::Unavailable, format!("the store answered with status {status}{details}")),
         };
@@ -234,6 +235,7 @@ mod tests {
             ("400 Bad Request", "<Error><Code>Odd</Code></Error>", Invalid, "status 400 (Odd)"),
             ("301 Moved Permanently", "", Denied, "region"),
             ("409 Conflict", "<Error><Code>OperationAborted</Code></Error>", Unavailable, "busy"),
+            ("423 Locked", "", Unavailable, "locked"),
             ("429 Too Many Requests", "", Unavailable, "later"),
             ("501 Not Implemented", "", Invalid, "status 501"),
             ("503 Service Unavailable", "<Error><Code>SlowDown</Code></Error>", Unavailable, "busy"),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -20,6 +21,7 @@ use object_store::{
     ClientConfigKey, CopyOptions, GetOptions, GetResult, HeaderMap, HeaderValue, ListResult, MultipartUpload,
     ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
 };
+use tokio::time::Instant;
 use url::Url;
 
 use super::StoreSettings;
@@ -30,6 +32,9 @@ use crate::error::{Error, Result};
 
 /// How often a write is made again that found a folder missing which others had made meanwhile: once a level.
 const TRIES: usize = 6;
+/// How long a folder is waited for that others are making just now.
+const LOCK_TIME: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The variables of WebDAV; there is no usual tool whose names could be taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,22 +98,22 @@ impl<S: fmt::Display> fmt::Display for FolderStore<S> {
     }
 }
 
-/// Tells whether a write failed because of a folder: it is missing (409), or is there by now (405).
-fn is_about_a_folder(error: &object_store::Error) -> bool {
-    matches!(answered_status(error), Some(405 | 409))
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<S: ObjectStore> ObjectStore for FolderStore<S> {
     async fn put_opts(&self, location: &Key, payload: PutPayload, opts: PutOptions) -> object_store::Result<PutResult> {
-        for _ in 1..TRIES {
-            match self.0.put_opts(location, payload.clone(), opts.clone()).await {
-                Err(error) if is_about_a_folder(&error) => {}
-                answer => return answer,
+        let deadline = Instant::now() + LOCK_TIME;
+        let mut tries = 1;
+        loop {
+            let answer = self.0.put_opts(location, payload.clone(), opts.clone()).await;
+            match answer.as_ref().err().and_then(answered_status) {
+                // The folder is missing, or is there by now.
+                Some(405 | 409) if tries < TRIES => tries += 1,
+                // Others are making it: the server locks it for as long.
+                Some(423) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                _ => return answer,
             }
         }
-        self.0.put_opts(location, payload, opts).await
     }
 
     async fn put_multipart_opts(

@@ -11,7 +11,7 @@ use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::history::judge::Overtaken;
 use ghostsync_core::id::{SessionId, SnapshotId};
 use ghostsync_core::maintain::{CheckOptions, CheckReport, check};
-use ghostsync_core::observer::NoObserver;
+use ghostsync_core::observer::{NoObserver, Progress};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, Selector, hold, tag};
 use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::{Store, keys};
@@ -199,9 +199,16 @@ async fn what_began_below_the_floor_is_void_and_reported() {
     let _ = back_up(&repository, "and on").await;
     assert!(repository.state().await.expect("a state").commit.snapshot(late).is_none());
 
-    // A floor that is set while a session runs: it is told, and begins anew.
-    let report = back_up(&repository, "on and on").await;
-    assert_eq!(report.outcome, BackupOutcome::Done);
+    // One whose number is above the floor is void all the same, because of when it began; that is reported.
+    let old = open(&elsewhere).await.state().await.expect("a state");
+    let session = SessionId::random();
+    let slow = Commit { seq: 3, prev: old.hash, session, begin: Some(1), ..old.commit };
+    let key = keys::tip(TipName { seq: 3, session });
+    memory.put(&key, slow.encode().expect("encodes").into()).await.expect("written");
+    let report = checked(&repository).await;
+    assert_eq!(report.void.iter().map(|(void, _)| void.clone()).collect::<Vec<_>>(), [key.to_string()]);
+    assert!(report.damage.is_empty(), "{report:?}");
+    assert_eq!(back_up(&repository, "on and on").await.outcome, BackupOutcome::Done);
 }
 
 #[tokio::test]
@@ -246,6 +253,32 @@ async fn a_cached_head_that_is_gone_is_noticed() {
     let error = Repository::open(store(&memory), options).await.expect("opens").state().await.expect_err("rolled back");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("rolled back"), "{error}");
+}
+
+/// A head that was read long ago is not built on: that would take the place of one who was told that he was first.
+#[tokio::test]
+async fn who_comes_late_follows_the_head_that_is_there_by_then() {
+    let memory = Arc::new(InMemory::new());
+    let repository = create(&memory).await;
+    let _ = back_up(&repository, "base").await;
+    let source = tempfile::tempdir().expect("a folder");
+    fs::write(source.path().join("file"), "of one who takes his time").expect("written");
+    let others = memory.clone();
+    let meanwhile = move |progress| {
+        if matches!(progress, Progress::Planned { .. }) {
+            let others = others.clone();
+            let run = move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(async { back_up(&open(&others).await, "of a quick one").await })
+            };
+            assert_eq!(std::thread::spawn(run).join().expect("ends").outcome, BackupOutcome::Done);
+        }
+    };
+    let report = backup(&repository, source.path(), BackupOptions::default(), Arc::new(meanwhile)).await;
+    assert_eq!(report.expect("a backup").outcome, BackupOutcome::Done);
+    assert_eq!(head(&repository).await.seq, 3);
+    let log = memory.list(Some(&keys::log())).try_collect::<Vec<_>>().await.expect("listed");
+    assert_eq!(log.len(), 3, "one commit of each number");
 }
 
 /// Every answer to the put of a commit may be lost: then it is found, or put again, and never made twice.

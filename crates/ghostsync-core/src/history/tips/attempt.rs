@@ -9,8 +9,8 @@ use super::merge::has_something;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Commit, TipName};
 use crate::history::Log;
-use crate::history::commit::{Attempt, Session, check_base, create, unknown};
-use crate::history::head::State;
+use crate::history::commit::{Attempt, Session, create, unknown};
+use crate::history::head::{State, not_as_it_was};
 use crate::id::{CommitHash, SessionId};
 use crate::store::keys;
 
@@ -27,8 +27,19 @@ pub(in crate::history) async fn attempt(
     base: &State,
     commit: &Commit,
 ) -> Result<Attempt> {
-    let before = TipName { seq: base.commit.seq, session: base.commit.session };
-    check_base(&log.store, session, base, &keys::tip(before)).await?;
+    if base.commit.session_floor > session.begin {
+        return Err(below_floor(session, base.commit.session_floor));
+    }
+    // Without this, whoever read the head an hour ago would make a commit of an old number, and one time of two take
+    // the place of somebody who was told long ago that he was first.
+    let before = look(&log.store, log.config).await?;
+    let name = TipName { seq: base.commit.seq, session: base.commit.session };
+    if base.commit.seq > 0 && !before.names.contains(name) {
+        return Err(not_as_it_was(&keys::tip(name)));
+    }
+    if before.state.hash != base.hash || before.state.commit.merged != base.commit.merged {
+        return Ok(Attempt::Lost);
+    }
     let commit = Commit { begin: Some(session.begin), ..commit.clone() };
     let name = TipName { seq: commit.seq, session: session.id };
     let bytes = write(log, session, name, &commit).await?;
