@@ -120,8 +120,12 @@ impl Probing<'_> {
                     if self.store.put(&self.key("plain"), first).await.is_err() {
                         return Err(error);
                     }
-                    self.broken
-                        .push(format!("create: expected to be possible, as a plain write is; the answer was: {error}"));
+                    let answer = error.to_string();
+                    let place = format!(" in {}: ", self.store.location);
+                    let answer = answer.split_once(&place).map_or(answer.as_str(), |(_, reason)| reason);
+                    self.broken.push(format!(
+                        "create: expected to be possible, as a plain write is; the answer was: {answer}"
+                    ));
                     return Ok(false);
                 }
                 Told::Nothing(error) if attempt == TRIES => return Err(error),

@@ -359,7 +359,10 @@ mod tests {
             (Fault::After(Failure::Exists), true),
         ] {
             let (store, memory, _) = first_call(fault).await;
-            assert!(matches!(store.create(&new, "1".into()).await, CreateAnswer::Unclear(_)), "{fault:?}");
+            assert!(
+                matches!(store.create(&new, "1".into(), PutMode::Create).await, CreateAnswer::Unclear(_)),
+                "{fault:?}"
+            );
             assert_eq!(body(&memory, &new).await.is_some(), done, "{fault:?}");
             let (store, memory, _) = first_call(fault).await;
             assert_eq!(store.put(&new, "1".into()).await.unwrap_err().kind(), ErrorKind::Unavailable, "{fault:?}");
@@ -374,9 +377,9 @@ mod tests {
     async fn a_late_write_lands_later_and_may_find_its_place_taken() {
         let (store, memory, faulty) = first_call(Fault::Late).await;
         let key = Key::from("new");
-        assert!(matches!(store.create(&key, "late".into()).await, CreateAnswer::Unclear(_)));
+        assert!(matches!(store.create(&key, "late".into(), PutMode::Create).await, CreateAnswer::Unclear(_)));
         assert_eq!(body(&memory, &key).await, None);
-        assert!(matches!(store.create(&key, "other".into()).await, CreateAnswer::Created));
+        assert!(matches!(store.create(&key, "other".into(), PutMode::Create).await, CreateAnswer::Created));
         let landed = faulty.land().await;
         assert!(matches!(landed.as_slice(), [Err(object_store::Error::AlreadyExists { .. })]), "{landed:?}");
         assert_eq!(body(&memory, &key).await, Some("other".into()));
@@ -387,14 +390,17 @@ mod tests {
     async fn conditions_are_ignored_or_raced_for() {
         let key = Key::from("k");
         let (store, memory, _) = first_call(Fault::Overwrite).await;
-        assert!(matches!(store.create(&key, "new".into()).await, CreateAnswer::Created));
+        assert!(matches!(store.create(&key, "new".into(), PutMode::Create).await, CreateAnswer::Created));
         assert_eq!(body(&memory, &key).await, Some("new".into()));
 
         let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let store = Store::new(Arc::new(FaultStore::from(memory, 0, Fault::Race)), "test");
-        let both = futures::join!(store.create(&key, "1".into()), store.create(&key, "2".into()));
+        let both = futures::join!(
+            store.create(&key, "1".into(), PutMode::Create),
+            store.create(&key, "2".into(), PutMode::Create)
+        );
         assert!(matches!(both, (CreateAnswer::Created, CreateAnswer::Created)));
-        assert!(matches!(store.create(&key, "3".into()).await, CreateAnswer::Unclear(_)));
+        assert!(matches!(store.create(&key, "3".into(), PutMode::Create).await, CreateAnswer::Unclear(_)));
     }
 
     #[tokio::test]

@@ -155,6 +155,7 @@ impl ObjectStore for RecordingStore {
 
 #[cfg(test)]
 mod tests {
+    use object_store::PutMode;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -166,7 +167,10 @@ mod tests {
         let store = Store::new(Arc::new(recording.clone()), "test");
         let (a, b) = (Key::from("log/a"), Key::from("log/b"));
         store.put(&a, Bytes::from_static(b"12345")).await.unwrap();
-        assert!(matches!(store.create(&b, Bytes::from_static(b"123")).await, crate::store::CreateAnswer::Created));
+        assert!(matches!(
+            store.create(&b, Bytes::from_static(b"123"), PutMode::Create).await,
+            crate::store::CreateAnswer::Created
+        ));
         assert!(store.get(&b, 10).await.unwrap().is_some());
         store.get_range(&a, 1..3).await.unwrap();
         assert!(store.get(&Key::from("none"), 10).await.unwrap().is_none());
