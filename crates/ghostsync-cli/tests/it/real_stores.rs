@@ -73,6 +73,12 @@ fn s3s_is_as_documented() {
 
 #[test]
 #[ignore = "starts a server (just stores)"]
+fn webdav_is_as_documented() {
+    assert_as_documented_on("webdav", "http");
+}
+
+#[test]
+#[ignore = "starts a server (just stores)"]
 fn azurite_is_as_documented() {
     assert_as_documented_on("azurite", "az");
 }

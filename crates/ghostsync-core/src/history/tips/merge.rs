@@ -20,12 +20,16 @@ pub(super) fn merge(head: &Commit, beside: &BTreeMap<TipName, Commit>) -> (Commi
     // In the order of their numbers: one may have the snapshot of another as its parent.
     for (name, commit) in beside {
         merged.merged.push(*name);
-        if let Err(stale) = take_over(&mut merged, commit) {
+        if let Err(stale) = take_over(&mut merged, commit, head.session_floor) {
             void.push((*name, stale));
         }
     }
+    // A floor never sinks, whoever set it: a prune may have been told that it holds.
+    let floors = beside.values().map(|commit| commit.session_floor);
+    let floor = floors.fold(head.session_floor, u64::max);
+    merged.session_floor = floor;
     merged.merged.sort_unstable();
-    merged.merged.retain(|name| name.seq > head.session_floor);
+    merged.merged.retain(|name| name.seq > floor);
     (merged, void)
 }
 
@@ -45,9 +49,9 @@ fn marked_by(commit: &Commit) -> Option<&Snapshot> {
     matches!(kind, "tag" | "hold" | "release-hold").then(|| commit.snapshot(id))?
 }
 
-fn take_over(merged: &mut Commit, commit: &Commit) -> Result<(), Stale> {
+fn take_over(merged: &mut Commit, commit: &Commit, floor: u64) -> Result<(), Stale> {
     // One that does not say when its session began could not be judged; this version always says so.
-    if commit.begin.is_none_or(|begin| begin < merged.session_floor) {
+    if commit.begin.is_none_or(|begin| begin < floor) {
         return Err(Stale::BelowFloor);
     }
     for snapshot in made_by(commit) {
