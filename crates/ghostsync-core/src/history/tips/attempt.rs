@@ -1,9 +1,13 @@
 //! Makes a commit under a key of its own, and acknowledges it only when a listing *after* that shows where it is.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use object_store::PutMode;
 use serde_json::json;
+use tokio::time::Instant;
 
+use super::Names;
 use super::find::{Fate, Seen, look};
 use super::merge::has_something;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +20,9 @@ use crate::store::keys;
 
 /// How often a writer that lost tries to have what it made taken over, before it says that it does not know.
 const MAX_MERGES: u32 = 50;
+/// How long others are waited for who may be writing at the same moment.
+const MIN_PATIENCE: Duration = Duration::from_millis(100);
+const MAX_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tries to make one commit; as [`Log::attempt`].
 ///
@@ -40,10 +47,22 @@ pub(in crate::history) async fn attempt(
     if before.state.hash != base.hash || before.state.commit.merged != base.commit.merged {
         return Ok(Attempt::Lost);
     }
+    // Looking takes several requests. The last one before the put is a listing, so that those who meet are few.
+    let began = Instant::now();
+    if Names::list(&log.store).await? != before.names {
+        return Ok(Attempt::Lost);
+    }
     let commit = Commit { begin: Some(session.begin), ..commit.clone() };
     let name = TipName { seq: commit.seq, session: session.id };
     let bytes = write(log, session, name, &commit).await?;
     let mut seen = look_for(log, session, name).await?;
+    if seen.fate(name) == Fate::InLine {
+        // Whoever listed before that put and writes after this look would take its place. Nobody has to wait for him:
+        // but most such have written when it has taken others as long as it took this one, and so fewer are told that
+        // they are on the branch who are not for long.
+        tokio::time::sleep((began.elapsed() * 3).clamp(MIN_PATIENCE, MAX_PATIENCE)).await;
+        seen = look_for(log, session, name).await?;
+    }
     for _ in 0..MAX_MERGES {
         if seen.state.commit.session_floor > session.begin {
             return Err(below_floor(session, seen.state.commit.session_floor));
@@ -98,7 +117,7 @@ async fn write(log: &Log, session: &Session, name: TipName, commit: &Commit) -> 
 
 /// Looks at the log until it lists a commit that was written.
 async fn look_for(log: &Log, session: &Session, name: TipName) -> Result<Seen> {
-    let deadline = tokio::time::Instant::now() + log.store.settle_time();
+    let deadline = Instant::now() + log.store.settle_time();
     loop {
         let error = match look(&log.store, log.config).await {
             Ok(seen) if seen.fate(name) != Fate::Unlisted => return Ok(seen),
@@ -106,10 +125,10 @@ async fn look_for(log: &Log, session: &Session, name: TipName) -> Result<Seen> {
             Err(error) if error.kind() == ErrorKind::Unavailable => error,
             Err(error) => return Err(error),
         };
-        if tokio::time::Instant::now() >= deadline {
+        if Instant::now() >= deadline {
             return Err(unknown(session, name.seq, &error));
         }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

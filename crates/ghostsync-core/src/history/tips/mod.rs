@@ -31,7 +31,7 @@ pub(super) use check::check_log;
 pub(super) use find::find_head;
 
 /// The sessions of the commits of each number, as they are listed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Names(BTreeMap<u64, BTreeSet<SessionId>>);
 
 impl Names {
