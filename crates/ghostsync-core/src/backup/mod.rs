@@ -230,7 +230,7 @@ fn run(
     let began = options.clock.now();
     let state = waiter.wait(repository.state())?;
     let root = open_source(source)?;
-    let parent = Parent::find(&repository, &state, &options, root.directory_id())?;
+    let parent = Parent::find(&repository, &state, &options, root.mark()?)?;
     let matcher = Matcher::new(&options.excludes)?;
     let context = Context { repository, root, matcher, options, waiter, observer, source: source.to_path_buf(), began };
     let policy = &context.options.policy;

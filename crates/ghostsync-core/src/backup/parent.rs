@@ -17,7 +17,7 @@ use crate::guard::{Guard, Refusal};
 use crate::history::judge::{Overtaken, Standing};
 use crate::history::{Session, holder_of};
 use crate::id::SnapshotId;
-use crate::receipt::{DirectoryId, Receipt};
+use crate::receipt::{DirectoryMark, Receipt};
 use crate::repository::{Repository, State};
 
 /// The parent of a backup.
@@ -40,7 +40,7 @@ impl Parent {
         repository: &Repository,
         state: &State,
         options: &BackupOptions,
-        directory: DirectoryId,
+        directory: DirectoryMark,
     ) -> Result<Self> {
         let branch = state.commit.branches.get(&options.branch);
         let head = state.commit.head(&options.branch).cloned();
