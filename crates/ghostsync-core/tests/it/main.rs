@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, clippy::type_complexity)]
 
 mod backing_up;
+mod claims;
 mod cutting;
 mod damage;
 mod decoders;
