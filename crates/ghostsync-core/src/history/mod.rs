@@ -5,9 +5,12 @@ mod cache;
 mod commit;
 mod head;
 pub mod judge;
+mod side;
 
-pub(crate) use branch::{may_follow, promoted, with_hold, with_snapshot, with_tags};
+pub(crate) use branch::{may_follow, promoted, with_hold, with_snapshot, with_tags, without_snapshots};
 pub(crate) use cache::HeadCache;
 pub(crate) use commit::{Attempt, Session, attempt, change};
 pub use head::State;
 pub(crate) use head::{check_chain, find_head};
+pub use side::SideKind;
+pub(crate) use side::side_of;

@@ -9,6 +9,7 @@ mod damage;
 mod decoders;
 mod faults;
 mod floors;
+mod forgetting;
 mod gcs_stub;
 mod golden;
 mod guards;
