@@ -9,6 +9,7 @@ mod config;
 mod diff;
 mod entries;
 mod find;
+mod forget;
 mod hold;
 mod init;
 mod ls;
@@ -48,6 +49,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::ReleaseHold(args) => hold::release(context, args).await,
         Command::Branches => branches::run(context).await,
         Command::Promote(args) => promote::run(context, args).await,
+        Command::Forget(args) => forget::run(context, args).await,
         Command::Completions(args) => completions::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Version => version::run(context),

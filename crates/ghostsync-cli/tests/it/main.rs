@@ -4,6 +4,7 @@ mod backup;
 mod bad_input;
 mod configuration;
 mod exit_codes;
+mod forget;
 mod interrupt;
 mod kills;
 mod look;
