@@ -10,6 +10,7 @@ mod config;
 mod diff;
 mod entries;
 mod find;
+mod forget;
 mod hold;
 mod init;
 mod ls;
@@ -51,6 +52,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::Promote(args) => promote::run(context, args).await,
         Command::Claim(args) => claim::claim(context, args).await,
         Command::Release(args) => claim::release(context, args).await,
+        Command::Forget(args) => forget::run(context, args).await,
         Command::Completions(args) => completions::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Version => version::run(context),

@@ -7,6 +7,7 @@ mod credentials;
 mod damage;
 mod documented;
 mod exit_codes;
+mod forget;
 #[path = "../../../ghostsync-core/tests/it/gcs_stub.rs"]
 mod gcs_stub;
 mod guards;

@@ -10,6 +10,7 @@ mod damage;
 mod decoders;
 mod faults;
 mod floors;
+mod forgetting;
 mod gcs_stub;
 mod golden;
 mod guards;
