@@ -194,14 +194,15 @@ pub async fn backup(
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let waiter = Waiter::new(options.interrupt.clone());
     let run = move || {
-        for _ in 1..MAX_BEGINNINGS {
-            let observer = Arc::clone(&observer);
-            match run(repository.clone(), &source, options.clone(), waiter.clone(), observer, before) {
-                Err(error) if error.kind() == ErrorKind::Fenced => {}
+        let mut begun = 0;
+        loop {
+            begun += 1;
+            let story = (repository.clone(), options.clone(), waiter.clone(), Arc::clone(&observer));
+            match run(story, &source, before, begun > 1) {
+                Err(error) if error.kind() == ErrorKind::Fenced && begun < MAX_BEGINNINGS => {}
                 ended => return ended,
             }
         }
-        run(repository, &source, options, waiter, observer, before)
     };
     tokio::task::spawn_blocking(run)
         .await
@@ -220,17 +221,15 @@ fn check(options: &BackupOptions) -> Result<()> {
 
 /// The story of a backup, on a thread of its own.
 fn run(
-    repository: Repository,
+    (repository, options, waiter, observer): (Repository, BackupOptions, Waiter, Arc<dyn Observer>),
     source: &Path,
-    options: BackupOptions,
-    waiter: Waiter,
-    observer: Arc<dyn Observer>,
     before: Before,
+    again: bool,
 ) -> Result<BackupReport> {
     let began = options.clock.now();
     let state = waiter.wait(repository.state())?;
     let root = open_source(source)?;
-    let parent = Parent::find(&repository, &state, &options, root.mark()?)?;
+    let parent = Parent::find(&repository, &state, &options, root.mark()?, again)?;
     let matcher = Matcher::new(&options.excludes)?;
     let context = Context { repository, root, matcher, options, waiter, observer, source: source.to_path_buf(), began };
     let policy = &context.options.policy;

@@ -32,7 +32,7 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// Finds it.
+    /// Finds it; `again` after a prune went past the backup while it ran.
     ///
     /// # Errors
     /// `Refused` by the guard `receipt` if the receipt does not hold.
@@ -41,6 +41,7 @@ impl Parent {
         state: &State,
         options: &BackupOptions,
         directory: DirectoryMark,
+        again: bool,
     ) -> Result<Self> {
         let branch = state.commit.branches.get(&options.branch);
         let head = state.commit.head(&options.branch).cloned();
@@ -67,6 +68,8 @@ impl Parent {
         let snapshot = match receipt.snapshot {
             _ if is_head => head,
             None => None,
+            // What the receipt names was there when the backup began: what the directory had since goes to a fork.
+            Some(id) if again => state.commit.snapshot(id).cloned(),
             Some(id) => Some(state.commit.snapshot(id).cloned().ok_or_else(|| {
                 refuse(format!("the receipt names snapshot {id}, which the repository does not have"))
             })?),
