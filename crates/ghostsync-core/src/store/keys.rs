@@ -46,6 +46,12 @@ pub fn meta_pack(pack: PackName) -> Key {
     Key::from(format!("packs/{pack}.meta"))
 }
 
+/// The folder of all probes.
+#[must_use]
+pub fn probes() -> Key {
+    Key::from("probe")
+}
+
 /// A key of the probe.
 #[must_use]
 pub fn probe(session: SessionId, name: &str) -> Key {
