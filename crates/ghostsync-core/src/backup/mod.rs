@@ -16,7 +16,7 @@ mod store;
 mod survey;
 mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -226,7 +226,10 @@ fn run(
     }
 
     let session = Session::begin(&state, &context.options.writer);
-    let stored = store::store(&context, &parent, survey, &session)?;
+    // What is in draining packs moves along with a backup that publishes anyway, and never makes one of its own.
+    let publishes = survey.is_sure_to_differ || survey.tallied.differences > 0 || context.options.force;
+    let draining = if publishes { state.commit.draining.iter().copied().collect() } else { HashSet::new() };
+    let stored = store::store(&context, &parent, survey, &session, draining)?;
     report.stored(&stored);
     // Again, with what was learnt while reading: contents, moves, and what could not be read.
     let verdict = guard::judge(&stored.tallied.findings, policy);
