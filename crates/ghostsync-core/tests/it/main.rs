@@ -16,6 +16,7 @@ mod horrors;
 mod hostile_snapshots;
 mod interrupts;
 mod limits;
+mod pruning;
 mod real_stores;
 mod recover_by_hand;
 mod requests;
