@@ -9,5 +9,6 @@ mod kills;
 mod look;
 mod marks;
 mod printing;
+mod prune;
 mod restore;
 mod sandbox;
