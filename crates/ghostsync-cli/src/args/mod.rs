@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Stats,
     /// Verify the repository: names what is damaged, and what that affects
     Check(CheckArgs),
+    /// Delete packs that no snapshot needs
+    Prune(PruneArgs),
     /// Print the configuration in force, and where each setting comes from
     Config,
     /// Set and remove tags of a snapshot
@@ -361,6 +363,22 @@ pub(crate) struct CheckArgs {
     /// Read and verify a part of the stored blocks: a percentage, another choice on every run, or the N-th of M parts
     #[arg(long, value_name = "P%|N/M", value_parser = parse_subset, conflicts_with = "read_data")]
     pub(crate) read_data_subset: Option<ReadData>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Wait so long after snapshots were forgotten, so that whoever restores one of them comes to an end
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub(crate) grace: Span,
+    /// Fence backups that have uploaded nothing for so long
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub(crate) session_idle: Span,
+    /// The most bytes in packs, less than half of which is needed, that later backups are to store again
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) max_rewrite: Size,
+    /// Say what would be done, and do nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ mod init;
 mod ls;
 mod man;
 mod promote;
+mod prune;
 mod restore;
 mod snapshots;
 mod stats;
@@ -44,6 +45,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::Diff(args) => diff::run(context, args).await,
         Command::Stats => stats::run(context).await,
         Command::Check(args) => check::run(context, args).await,
+        Command::Prune(args) => prune::run(context, args).await,
         Command::Config => config::run(context),
         Command::Tag(args) => tag::run(context, args).await,
         Command::Hold(args) => hold::hold(context, args).await,

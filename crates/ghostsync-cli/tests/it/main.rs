@@ -19,6 +19,7 @@ mod lines;
 mod look;
 mod marks;
 mod printing;
+mod prune;
 mod real_stores;
 mod restore;
 mod sandbox;

@@ -1,7 +1,8 @@
 //! Which chunks need not be stored again: those that the parent snapshot reaches, with the placements that its pages
 //! give them, and those that this session stored. About 16 bytes of memory a chunk, whatever the size of the tree.
+//! What lies in a draining pack is stored again, while a budget lasts, so that a prune can delete the pack one day.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,16 +10,18 @@ use std::sync::Arc;
 use tempfile::SpooledTempFile;
 
 use crate::entry::ChunkList;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
 use crate::id::{ChunkId, PackName, SessionId};
 use crate::interrupt::Waiter;
-use crate::tree::{Access, Pages};
+use crate::tree::{Access, ChunkReader, Pages};
 
 /// Marks a chunk of this session, not of the parent, in the table.
 const OURS: u64 = 1 << 63;
 /// Pages of the parent that are kept decoded.
 const DECODED_PAGES: usize = 8;
+/// The most bytes that one backup moves out of draining packs.
+const MOVED_BYTES: u64 = 256 << 20;
 /// A record of the placement file: id, begin of the pack's session, session, number, then the rest.
 const RECORD_BYTES: usize = 32 + 8 + 16 + 4 + 8 + 4 + 4 + 4;
 
@@ -76,6 +79,14 @@ pub(super) struct Dedup {
     sealed: u64,
     /// Ids of the chunks that are not sealed yet.
     open: VecDeque<ChunkId>,
+    draining: Draining,
+}
+
+/// The packs that this backup moves out of, and how much it may still move.
+struct Draining {
+    packs: HashSet<PackName>,
+    left_bytes: u64,
+    has_moved: bool,
 }
 
 impl Dedup {
@@ -85,20 +96,23 @@ impl Dedup {
         pages: Arc<Pages>,
         waiter: Waiter,
         folder: Option<&Path>,
+        draining: HashSet<PackName>,
     ) -> Self {
         let records = match folder {
             Some(folder) => tempfile::spooled_tempfile_in(16 << 20, folder),
             None => SpooledTempFile::new(usize::MAX),
         };
         let (table, decoded, open) = (parent.table, VecDeque::new(), VecDeque::new());
-        Self { table, parent_pages, pages, waiter, decoded, records, sealed: 0, open }
+        let draining = Draining { packs: draining, left_bytes: MOVED_BYTES, has_moved: false };
+        Self { table, parent_pages, pages, waiter, decoded, records, sealed: 0, open, draining }
     }
 
     /// Finds a chunk that need not be stored again.
     pub(super) fn find(&mut self, chunk: ChunkId) -> Result<Option<Location>> {
         let Some(&value) = self.table.get(&fingerprint(chunk)) else { return Ok(None) };
         if value & OURS == 0 {
-            return Ok(self.in_parent(value, chunk)?.map(Location::Stored));
+            let stored = self.in_parent(value, chunk)?;
+            return Ok(stored.filter(|placement| !self.draining.takes(placement)).map(Location::Stored));
         }
         let number = value & !OURS;
         let same = match number.checked_sub(self.sealed) {
@@ -112,8 +126,51 @@ impl Dedup {
     pub(super) fn insert(&mut self, chunk: ChunkId) -> u64 {
         let number = self.sealed + self.open.len() as u64;
         self.open.push_back(chunk);
-        self.table.entry(fingerprint(chunk)).or_insert(OURS | number);
+        // In the place of the parent's, if it is stored again: it moves once.
+        self.table.insert(fingerprint(chunk), OURS | number);
         number
+    }
+
+    /// Tells whether any of an entry's content lies in a draining pack and may still be moved.
+    pub(super) fn should_move(&mut self, placed: &Placed) -> Result<bool> {
+        if self.draining.packs.is_empty() || self.draining.left_bytes == 0 {
+            return Ok(false);
+        }
+        match &placed.content {
+            Placement::Chunks(chunks) => Ok(chunks.iter().any(|chunk| self.draining.packs.contains(&chunk.pack))),
+            // Such a file is stored again as a whole.
+            Placement::List(_) if placed.entry.size() > self.draining.left_bytes => Ok(false),
+            Placement::List(_) => {
+                let drains = self.list_drains(placed)?;
+                if drains {
+                    self.draining.left_bytes -= placed.entry.size();
+                    self.draining.has_moved = true;
+                }
+                Ok(drains)
+            }
+        }
+    }
+
+    fn list_drains(&self, placed: &Placed) -> Result<bool> {
+        let mut reader = ChunkReader::new(Arc::clone(&self.pages), placed);
+        loop {
+            let chunks = match self.waiter.wait(reader.next_chunks()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                // A file that cannot be moved stays where it is; whether it can be restored is not asked here.
+                Err(_) | Ok(None) => return Ok(false),
+                Ok(Some(chunks)) => chunks,
+            };
+            let pages = reader.take_visited();
+            let mut packs = pages.iter().map(|page| page.placement.pack).chain(chunks.iter().map(|(_, at)| at.pack));
+            if packs.any(|pack| self.draining.packs.contains(&pack)) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Tells whether anything was moved so far.
+    pub(super) fn has_moved(&self) -> bool {
+        self.draining.has_moved
     }
 
     /// Takes the placements of the oldest unsealed chunks.
@@ -159,6 +216,19 @@ impl Dedup {
             self.decoded.pop_front();
         }
         Ok(found)
+    }
+}
+
+impl Draining {
+    /// Tells whether a chunk is to be stored again, and takes it from the budget.
+    fn takes(&mut self, chunk: &ChunkPlacement) -> bool {
+        let bytes = u64::from(chunk.bytes);
+        let takes = bytes <= self.left_bytes && self.packs.contains(&chunk.pack);
+        if takes {
+            self.left_bytes -= bytes;
+            self.has_moved = true;
+        }
+        takes
     }
 }
 

@@ -18,7 +18,7 @@ mod store;
 mod survey;
 mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -259,7 +259,10 @@ fn run(
         return Ok(report.unchanged(snapshot));
     }
 
-    let made = store::make(&context, &parent, survey, &session)?;
+    // What is in draining packs moves along with a backup that publishes anyway, and never makes one of its own.
+    let publishes = survey.is_sure_to_differ || survey.tallied.differences > 0 || context.options.force;
+    let draining = if publishes { state.commit.draining.iter().copied().collect() } else { HashSet::new() };
+    let made = store::make(&context, &parent, survey, &session, draining)?;
     report.found(&made.tallied);
     // Again, with what was learnt while reading: contents, moves, and what could not be read.
     let verdict = guard::judge(&made.tallied.findings, policy);

@@ -2,8 +2,10 @@
 
 mod check;
 mod forget;
+mod prune;
 mod retention;
 
 pub use check::{CheckOptions, CheckReport, Damage, ReadData, check};
 pub use forget::{ForgetOptions, ForgetReport, forget, plan_forget};
+pub use prune::{PruneOptions, PruneReport, prune};
 pub use retention::{Bucket, Cause, Doubt, ForgetPlan, KeepRules, Planned, Protection, Reason, Scope, Verdict};

@@ -1,6 +1,6 @@
 //! Fills packs: blocks of content into data packs, pages into meta packs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -101,7 +101,8 @@ impl DataPacks {
     }
 }
 
-/// Fills meta packs; a page that the parent snapshot reaches, or that this session stored, is not stored again.
+/// Fills meta packs; a page that the parent snapshot reaches, or that this session stored, is not stored again, unless
+/// it lies in a draining pack, or refers to something that has moved.
 #[derive(Debug)]
 pub(crate) struct MetaPacks {
     names: PackNames,
@@ -109,17 +110,30 @@ pub(crate) struct MetaPacks {
     bytes: Vec<u8>,
     table: TableOfContents,
     known: HashMap<PageId, PageRef>,
+    draining: HashSet<PackName>,
+    has_moved: bool,
     uploader: Uploader,
     cache: Arc<Pages>,
     lengths: HashMap<PackName, u64>,
 }
 
 impl MetaPacks {
-    /// Starts with the pages that the parent snapshot reaches.
-    pub(crate) fn new(names: PackNames, known: &[PageRef], uploader: Uploader, cache: Arc<Pages>) -> Self {
+    /// Starts with the pages that the parent snapshot reaches, and the packs to move out of.
+    pub(crate) fn new(
+        names: PackNames,
+        known: &[PageRef],
+        draining: HashSet<PackName>,
+        uploader: Uploader,
+        cache: Arc<Pages>,
+    ) -> Self {
         let known = known.iter().map(|page| (page.page, *page)).collect();
         let (bytes, table, lengths) = (Vec::new(), TableOfContents::default(), HashMap::new());
-        Self { names, name: None, bytes, table, known, uploader, cache, lengths }
+        Self { names, name: None, bytes, table, known, draining, has_moved: false, uploader, cache, lengths }
+    }
+
+    /// Something that pages refer to lies elsewhere than the parent's pages say.
+    pub(crate) fn note_moved(&mut self) {
+        self.has_moved = true;
     }
 
     /// The uploader, for the data packs that are filled at the same time.
@@ -151,10 +165,17 @@ impl MetaPacks {
 
 impl PageStore for MetaPacks {
     fn store(&mut self, level: u8, page: &PageBuilder) -> Result<PageRef> {
-        if let Some(known) = self.known.get(&page.id()) {
-            return Ok(*known);
+        let known = self.known.get(&page.id()).copied();
+        let drains = known.is_some_and(|known| self.draining.contains(&known.placement.pack));
+        self.has_moved |= drains;
+        if let Some(known) = known.filter(|_| !self.has_moved) {
+            return Ok(known);
         }
         let encoded = page.encode()?;
+        // Placements are not part of an id: only the frame tells whether the copy refers to the places that count.
+        if let Some(known) = known.filter(|known| !drains && known.placement.frame == FrameHash::of(&encoded.frame)) {
+            return Ok(known);
+        }
         let pack = *self.name.get_or_insert_with(|| self.names.next());
         let placement = PagePlacement {
             pack,

@@ -62,6 +62,12 @@ pub(crate) fn pack_name(key: &Key) -> Option<(PackName, bool)> {
     }
 }
 
+/// The folder of all probes.
+#[must_use]
+pub fn probes() -> Key {
+    Key::from("probe")
+}
+
 /// A key of the probe.
 #[must_use]
 pub fn probe(session: SessionId, name: &str) -> Key {

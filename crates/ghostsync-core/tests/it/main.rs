@@ -21,6 +21,7 @@ mod hostile_snapshots;
 mod http_stub;
 mod interrupts;
 mod limits;
+mod pruning;
 mod real_stores;
 mod receipts;
 mod recover_by_hand;
