@@ -13,7 +13,7 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api stores-probe stores kills fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api stores-probe stores kills races fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
@@ -93,6 +93,10 @@ kills N="20":
     set -euo pipefail
     [ -n "{{ kills }}" ] || { echo "there are no kill tests yet"; exit 0; }
     GHOSTSYNC_KILLS={{ N }} just _only ghostsync-cli "{{ kills }}"
+
+# N operations of racing processes on one repository: backups, claims, forgets, prunes, some of them killed
+races N="120":
+    GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli races
 
 # The large cases that the tests leave out: minutes, and gigabytes of disk
 scale:

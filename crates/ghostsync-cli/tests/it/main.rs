@@ -20,8 +20,10 @@ mod look;
 mod marks;
 mod printing;
 mod prune;
+mod races;
 mod real_stores;
 mod restore;
 mod sandbox;
 #[path = "../../../ghostsync-core/tests/it/server.rs"]
 mod server;
+mod stalled;
