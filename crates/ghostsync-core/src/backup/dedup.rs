@@ -38,11 +38,16 @@ pub(super) enum Location {
 #[derive(Debug, Default)]
 pub(super) struct ParentChunks {
     table: HashMap<u64, u64>,
+    /// Files with lists of chunks, which are read when a file is that may have some of them.
+    listed: Vec<Placed>,
 }
 
 impl ParentChunks {
-    /// Notes the chunks that an entry on the n-th page names itself.
+    /// Notes the chunks that an entry on the n-th page names.
     pub(super) fn push(&mut self, placed: &Placed, page: usize) {
+        if matches!(placed.content, Placement::List(_)) {
+            self.listed.push(placed.clone());
+        }
         for (chunk, _) in chunks_of(placed) {
             self.table.entry(fingerprint(chunk)).or_insert(page as u64);
         }
@@ -70,6 +75,9 @@ fn fingerprint(chunk: ChunkId) -> u64 {
 /// Looks chunks up, and numbers new ones.
 pub(super) struct Dedup {
     table: HashMap<u64, u64>,
+    /// Files of the parent whose lists were not read yet.
+    listed: Vec<Placed>,
+    /// The pages of the parent that place chunks, those of lists behind those of the tree.
     parent_pages: Vec<PageRef>,
     pages: Arc<Pages>,
     waiter: Waiter,
@@ -102,9 +110,36 @@ impl Dedup {
             Some(folder) => tempfile::spooled_tempfile_in(16 << 20, folder),
             None => SpooledTempFile::new(usize::MAX),
         };
-        let (table, decoded, open) = (parent.table, VecDeque::new(), VecDeque::new());
+        let ParentChunks { table, listed } = parent;
+        let (decoded, open) = (VecDeque::new(), VecDeque::new());
         let draining = Draining { packs: draining, left_bytes: MOVED_BYTES, has_moved: false };
-        Self { table, parent_pages, pages, waiter, decoded, records, sealed: 0, open, draining }
+        Self { table, listed, parent_pages, pages, waiter, decoded, records, sealed: 0, open, draining }
+    }
+
+    /// Reads the lists of the parent's large files: a file of several chunks is about to be read, and what it holds may
+    /// have stood in any of them.
+    ///
+    /// # Errors
+    /// `Interrupted`. A list that cannot be read costs an upload, no more.
+    pub(super) fn learn_lists(&mut self) -> Result<()> {
+        for placed in std::mem::take(&mut self.listed) {
+            let mut reader = ChunkReader::new(Arc::clone(&self.pages), &placed);
+            loop {
+                let chunks = match self.waiter.wait(reader.next_chunks()) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                    Err(_) | Ok(None) => break,
+                    Ok(Some(chunks)) => chunks,
+                };
+                // The last page that was read is the one that lists these.
+                let Some(page) = reader.take_visited().pop() else { continue };
+                let number = self.parent_pages.len() as u64;
+                self.parent_pages.push(page);
+                for (chunk, _) in chunks {
+                    self.table.entry(fingerprint(chunk)).or_insert(number);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Finds a chunk that need not be stored again.
@@ -208,7 +243,8 @@ impl Dedup {
         let reference = reference.ok_or_else(|| Error::internal("a chunk on a page that was not read"))?;
         let chunks: HashMap<_, _> = match self.waiter.wait(self.pages.load(reference, Access::Scan))? {
             Page::Entries(entries) => entries.iter().flat_map(chunks_of).collect(),
-            _ => HashMap::new(),
+            Page::Chunks(chunks) => chunks.into_iter().collect(),
+            Page::Children(_) | Page::ListChildren(_) => HashMap::new(),
         };
         let found = chunks.get(&chunk).copied();
         self.decoded.push_back((page, chunks));

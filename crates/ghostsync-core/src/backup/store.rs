@@ -251,6 +251,9 @@ impl Assembly<'_> {
             self.queue.push_back(Slot::Link { seen, old, only_moves });
             return Ok(());
         }
+        if size_of(&seen.found) > self.context.repository.config().chunker.whole_bytes.into() {
+            self.dedup.learn_lists()?;
+        }
         let weight = size_of(&seen.found).min(MAX_FILE_BYTES_AHEAD);
         self.bytes_ahead += weight;
         let news = readers.read(&seen.found)?;
