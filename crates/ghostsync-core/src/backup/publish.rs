@@ -47,7 +47,6 @@ impl Publisher<'_> {
     pub(super) fn on_branch(&self, state: &State, stored: Stored, mut approved: Approved) -> Result<Published> {
         let Self { context, parent, session } = self;
         let branch = &context.options.branch;
-        let standing = parent.standing(session);
         let tree = self.tree_ref(&stored)?;
         let mut base = state.clone();
         let mut head = parent.snapshot().cloned();
@@ -55,6 +54,7 @@ impl Publisher<'_> {
         let mut appends = 0;
         parent.announce(context, session)?;
         for _ in 0..MAX_REBASES {
+            let standing = parent.standing_on(base.commit.head(branch), session);
             match judge(&standing, &situation(&base, branch, parent.id())) {
                 Verdict::Follow => {}
                 Verdict::Fork(overtaken) => {
