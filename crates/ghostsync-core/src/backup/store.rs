@@ -89,7 +89,7 @@ pub(super) fn make(context: &Context, parent: &Parent, survey: Survey, session: 
                 context.waiter.clone(),
                 context.folder(),
             ),
-            data: DataPacks::new(names.clone()),
+            data: DataPacks::new(names.clone(), Arc::new(context.journal.clone())),
             meta: MetaPacks::new(names, &parent_pages, uploader, Arc::clone(&pages)),
             waiting: VecDeque::new(),
             groups: Groups::default(),
@@ -99,6 +99,8 @@ pub(super) fn make(context: &Context, parent: &Parent, survey: Survey, session: 
             added: AddedContents::default(),
             known: KnownWriter::create(context.known_file()),
         };
+        context.journal.each_chunk(|chunk, placement| assembly.dedup.adopt(chunk, placement))?;
+        context.journal.start(session.begin);
         let mut decider = Decider::new(&context.matcher, context.options.reread);
         let left = seen.read()?.map(|record| Seen::try_from(record?));
         let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone());
