@@ -23,7 +23,7 @@ const DECODED_PAGES: usize = 8;
 /// The most bytes that one backup moves out of draining packs.
 const MOVED_BYTES: u64 = 256 << 20;
 /// A record of the placement file: id, begin of the pack's session, session, number, then the rest.
-const RECORD_BYTES: usize = 32 + 8 + 16 + 4 + 8 + 4 + 4 + 4;
+pub(super) const RECORD_BYTES: usize = 32 + 8 + 16 + 4 + 8 + 4 + 4 + 4;
 
 /// Where a chunk is, or will be.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +140,12 @@ impl Dedup {
             }
         }
         Ok(())
+    }
+
+    /// Takes a chunk that is stored already for one of this session's.
+    pub(super) fn adopt(&mut self, chunk: ChunkId, placement: &ChunkPlacement) -> Result<()> {
+        self.insert(chunk);
+        self.seal(&[*placement])
     }
 
     /// Finds a chunk that need not be stored again.
@@ -272,7 +278,7 @@ fn failed(source: std::io::Error) -> Error {
     Error::local("keep", "the list of chunks in the cache folder", source)
 }
 
-fn encode(chunk: ChunkId, placement: &ChunkPlacement) -> [u8; RECORD_BYTES] {
+pub(super) fn encode(chunk: ChunkId, placement: &ChunkPlacement) -> [u8; RECORD_BYTES] {
     let mut record = [0; RECORD_BYTES];
     let mut rest = &mut record[..];
     let fields: [&[u8]; 8] = [
@@ -293,7 +299,7 @@ fn encode(chunk: ChunkId, placement: &ChunkPlacement) -> [u8; RECORD_BYTES] {
     record
 }
 
-fn decode(record: &[u8; RECORD_BYTES]) -> (ChunkId, ChunkPlacement) {
+pub(super) fn decode(record: &[u8; RECORD_BYTES]) -> (ChunkId, ChunkPlacement) {
     fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
         let mut field = [0; N];
         let (head, tail) = rest.split_at(N);

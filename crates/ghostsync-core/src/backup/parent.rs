@@ -86,6 +86,14 @@ impl Parent {
         Standing { begin: session.begin, parent: self.id(), epoch: self.epoch, holds: self.holds, appends }
     }
 
+    /// The same on a state with this head: one that an earlier session of this very directory made, whose commit
+    /// landed late, is not another's, and may be followed.
+    pub(super) fn standing_on(&self, head: Option<&Snapshot>, session: &Session) -> Standing<SnapshotId> {
+        let pending = self.receipt.as_ref().and_then(|(_, receipt)| receipt.pending);
+        let landed = head.filter(|head| Some(head.session) == pending).map(|head| head.id);
+        Standing { parent: landed.or(self.id()), ..self.standing(session) }
+    }
+
     /// Why the tree goes to a fork, if that is known from the start.
     pub(super) fn overtaken(&self) -> Option<Overtaken> {
         self.overtaken

@@ -97,7 +97,7 @@ pub(super) fn make(
                 context.folder(),
                 draining.clone(),
             ),
-            data: DataPacks::new(names.clone()),
+            data: DataPacks::new(names.clone(), Arc::new(context.journal.clone())),
             meta: MetaPacks::new(names, &parent_pages, draining, uploader, Arc::clone(&pages)),
             waiting: VecDeque::new(),
             groups: Groups::default(),
@@ -107,6 +107,8 @@ pub(super) fn make(
             added: AddedContents::default(),
             known: KnownWriter::create(context.known_file()),
         };
+        context.journal.each_chunk(|chunk, placement| assembly.dedup.adopt(chunk, placement))?;
+        context.journal.start(session.begin);
         let mut decider = Decider::new(&context.matcher, context.options.reread);
         let left = seen.read()?.map(|record| Seen::try_from(record?));
         let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone());

@@ -45,9 +45,16 @@ pub(crate) struct SealedBlock {
     pub(crate) chunks: Vec<(ChunkId, u32)>,
 }
 
+/// Is told of data packs, each when its upload is acknowledged.
+pub(crate) trait Acknowledged: std::fmt::Debug + Send + Sync {
+    /// The pack with this name and table of contents is in the store.
+    fn acknowledged(&self, pack: PackName, table: &TableOfContents);
+}
+
 /// Fills data packs.
 #[derive(Debug)]
 pub(crate) struct DataPacks {
+    listener: Arc<dyn Acknowledged>,
     names: PackNames,
     name: PackName,
     bytes: Vec<u8>,
@@ -55,9 +62,9 @@ pub(crate) struct DataPacks {
 }
 
 impl DataPacks {
-    pub(crate) fn new(names: PackNames) -> Self {
+    pub(crate) fn new(names: PackNames, listener: Arc<dyn Acknowledged>) -> Self {
         let name = names.next();
-        Self { names, name, bytes: Vec::new(), table: TableOfContents::default() }
+        Self { listener, names, name, bytes: Vec::new(), table: TableOfContents::default() }
     }
 
     /// Adds a block, sends the pack if it is full, and tells where each chunk lies.
@@ -95,9 +102,10 @@ impl DataPacks {
     }
 
     fn send(&mut self, uploader: &mut Uploader) -> Result<()> {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.extend_from_slice(&std::mem::take(&mut self.table).encode()?);
-        uploader.send(keys::data_pack(self.name), bytes.into())
+        let (mut bytes, table) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.table));
+        bytes.extend_from_slice(&table.encode()?);
+        let (name, listener) = (self.name, Arc::clone(&self.listener));
+        uploader.send(keys::data_pack(name), bytes.into(), move || listener.acknowledged(name, &table))
     }
 }
 
@@ -159,7 +167,7 @@ impl MetaPacks {
         let bytes = Bytes::from(bytes);
         self.lengths.insert(name, bytes.len() as u64);
         self.cache.keep(name, &bytes);
-        self.uploader.send(keys::meta_pack(name), bytes)
+        self.uploader.send(keys::meta_pack(name), bytes, || ())
     }
 }
 

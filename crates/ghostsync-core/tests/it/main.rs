@@ -27,6 +27,7 @@ mod receipts;
 mod recover_by_hand;
 mod requests;
 mod restoring;
+mod resuming;
 mod server;
 mod small_writer;
 mod store_probe;
