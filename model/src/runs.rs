@@ -52,11 +52,6 @@ pub fn designs() -> Vec<Run> {
         protocol("plain", false, Protocol { faults: 1, maintainers: [1, 0], ..base.clone() }),
         protocol("plain, untidy", false, Protocol { faults: 1, maintainers: [1, 0], untidy: true, ..base.clone() }),
         protocol("plain, stale heads", false, Protocol { maintainers: [1, 0], stale_heads: true, ..base.clone() }),
-        protocol(
-            "resume, untidy",
-            true,
-            Protocol { writers: [(PLAIN, 2), NOBODY], packs: 2, restarts: 1, faults: 1, untidy: true, ..base.clone() },
-        ),
         protocol("plain, two faults", true, Protocol { faults: 2, ..base.clone() }),
         protocol(
             "plain, two sessions",
@@ -67,6 +62,11 @@ pub fn designs() -> Vec<Run> {
             "resume",
             false,
             Protocol { writers: [(PLAIN, 2), NOBODY], packs: 2, restarts: 1, faults: 1, ..base.clone() },
+        ),
+        protocol(
+            "resume, untidy",
+            true,
+            Protocol { writers: [(PLAIN, 2), NOBODY], packs: 2, restarts: 1, faults: 1, untidy: true, ..base.clone() },
         ),
         protocol(
             "resume, two writers",
