@@ -13,20 +13,22 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api stores-probe stores kills races fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api model stores-probe stores kills races fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
     scripts/tools.sh {{ NAMES }}
 
-# Formatting, of the fuzz targets too
+# Formatting, of the fuzz targets and the model too
 fmt:
     cargo fmt --all --check
     if [ -f fuzz/Cargo.toml ]; then cargo fmt --manifest-path fuzz/Cargo.toml --check; fi
+    cargo fmt --manifest-path model/Cargo.toml --check
 
 # Lints on every target and feature
 clippy:
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo clippy --manifest-path model/Cargo.toml --release --locked -- -D warnings
 
 # Unit, integration and documentation tests
 test *ARGS:
@@ -66,6 +68,13 @@ msrv:
         cargo "+$promised" check --workspace --all-targets --all-features
         ;;
     esac
+
+# The commit protocol in a model checker: smaller bounds, and every broken rule must be noticed
+model *RUNS="bounded":
+    cargo run --manifest-path model/Cargo.toml --release --locked --quiet -- {{ RUNS }}
+
+# The same within all bounds: minutes, and gigabytes of memory
+model-full: (model "whole")
 
 # The tests against every real store that is installed (scripts/tools.sh stores)
 stores *ARGS: (_only "ghostsync-core" real_stores ARGS) (_only "ghostsync-cli" real_stores ARGS)
