@@ -111,6 +111,10 @@ races N="120":
 scale:
     cargo test --release --package ghostsync-core --all-features --test it -- scale_ --ignored --nocapture
 
+# Make the frozen repository of a format that has none yet (tests/frozen)
+freeze:
+    just _only ghostsync-core freeze_this_format
+
 # Compare the core's public API with docs/public-api.txt; `just public-api write` accepts the new one
 public-api MODE="check":
     scripts/public-api.sh {{ MODE }}

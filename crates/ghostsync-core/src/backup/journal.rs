@@ -432,7 +432,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
         cut_short(&path);
-        let other = Journal::open(path.clone(), &[b"repositor", b"ymain"]);
+        let other = Journal::open(path.clone(), &[b"rep", b"ositorymain"]);
         assert_eq!((other.left(), chunks(&other).len()), (None, 0));
         other.end(false);
         cut_short(&path);

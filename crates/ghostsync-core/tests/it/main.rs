@@ -11,6 +11,7 @@ mod decoders;
 mod faults;
 mod floors;
 mod forgetting;
+mod frozen;
 mod gcs_stub;
 mod golden;
 mod guards;
