@@ -367,6 +367,16 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    pub(crate) how: PruneHowArgs,
+    /// Say what would be done, and do nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+}
+
+/// How packs are deleted.
+#[derive(Debug, Args)]
+pub(crate) struct PruneHowArgs {
     /// Wait so long after snapshots were forgotten, so that whoever restores one of them comes to an end
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub(crate) grace: Span,
@@ -376,9 +386,6 @@ pub(crate) struct PruneArgs {
     /// The most bytes in packs, less than half of which is needed, that later backups are to store again
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub(crate) max_rewrite: Size,
-    /// Say what would be done, and do nothing
-    #[arg(long, short = 'n')]
-    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -455,6 +462,11 @@ pub(crate) struct ForgetArgs {
     /// Keep what writers may be building on: the newest snapshot of each hour for so long, and all of 10 minutes
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     pub(crate) protect: Span,
+    /// Then prune
+    #[arg(long)]
+    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) how: PruneHowArgs,
     /// Say what would be done, and do nothing
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,

@@ -10,14 +10,15 @@ use ghostsync_core::maintain::{
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::args::{ForgetArgs, KeepArgs};
+use super::prune;
+use crate::args::{ForgetArgs, KeepArgs, PruneHowArgs};
 use crate::context::{Context, writer};
 use crate::exit::Exit;
 use crate::render::human;
 
 pub(super) async fn run(context: &mut Context, args: ForgetArgs) -> Result<Exit> {
-    let dry_run = args.dry_run;
-    let options = options(args);
+    let (dry_run, prunes) = (args.dry_run, args.prune);
+    let (options, how) = options(args);
     let repository = context.open().await?;
     let report = if dry_run {
         let plan = context.interrupt.unless_set(plan_forget(&repository, &options)).await?;
@@ -31,28 +32,35 @@ pub(super) async fn run(context: &mut Context, args: ForgetArgs) -> Result<Exit>
             context.output.json(&line(planned))?;
         }
     }
-    context.output.result(&document(&report, dry_run), || {
+    // What would be pruned depends on what was forgotten: a dry run does not tell.
+    let pruned =
+        if prunes && !dry_run { Some(prune::carry_out(context, &repository, &how, dry_run).await?) } else { None };
+    let mut document = document(&report, dry_run);
+    document["prune"] = json!(pruned.as_ref().map(|pruned| prune::document(pruned, dry_run)));
+    context.output.result(&document, || {
         let mut lines = table(&report.plan);
         lines.push(summary(&report, dry_run));
+        lines.extend(pruned.as_ref().map(|pruned| prune::summary(pruned, dry_run)));
         lines.join("\n")
     })?;
     Ok(Exit::Done)
 }
 
-fn options(args: ForgetArgs) -> ForgetOptions {
+fn options(args: ForgetArgs) -> (ForgetOptions, PruneHowArgs) {
     let scope = match (args.all, args.branch.is_empty()) {
         (true, _) => Scope::All,
         (false, true) => Scope::AllButForksAndQuarantine,
         (false, false) => Scope::Branches(args.branch),
     };
-    ForgetOptions {
+    let options = ForgetOptions {
         keep: keep_rules(args.keep),
         scope,
         protect: args.protect.0,
         zone: TimeZone::system(),
         writer: writer(),
         ..ForgetOptions::default()
-    }
+    };
+    (options, args.how)
 }
 
 fn keep_rules(args: KeepArgs) -> KeepRules {

@@ -2,9 +2,10 @@
 
 use ghostsync_core::Result;
 use ghostsync_core::maintain::{PruneOptions, PruneReport, prune};
+use ghostsync_core::repository::Repository;
 use serde_json::{Value, json};
 
-use crate::args::PruneArgs;
+use crate::args::{PruneArgs, PruneHowArgs};
 use crate::config::Verbosity;
 use crate::context::{Context, writer};
 use crate::exit::Exit;
@@ -12,43 +13,54 @@ use crate::progress::Shown;
 use crate::render::human;
 
 pub(super) async fn run(context: &mut Context, args: PruneArgs) -> Result<Exit> {
-    if args.grace.0.is_zero() {
+    let repository = context.open().await?;
+    let report = carry_out(context, &repository, &args.how, args.dry_run).await?;
+    context.output.result(&document(&report, args.dry_run), || summary(&report, args.dry_run))?;
+    Ok(Exit::Done)
+}
+
+/// Prunes, for `forget --prune` too.
+pub(super) async fn carry_out(
+    context: &mut Context,
+    repository: &Repository,
+    how: &PruneHowArgs,
+    dry_run: bool,
+) -> Result<PruneReport> {
+    if how.grace.0.is_zero() {
         context.output.note("warning: --grace 0: whoever restores a snapshot that was just forgotten will fail");
     }
-    if args.session_idle.0.is_zero() {
+    if how.session_idle.0.is_zero() {
         context
             .output
             .note("warning: --session-idle 0: every backup that is running now will be fenced and begin anew");
     }
     let options = PruneOptions {
-        grace: args.grace.0,
-        session_idle: args.session_idle.0,
-        max_rewrite: args.max_rewrite.0,
-        dry_run: args.dry_run,
+        grace: how.grace.0,
+        session_idle: how.session_idle.0,
+        max_rewrite: how.max_rewrite.0,
+        dry_run,
         writer: writer(),
         interrupt: context.interrupt.clone(),
         ..PruneOptions::default()
     };
-    let repository = context.open().await?;
     let progress = Shown::start(&context.settings);
-    let report = prune(&repository, options, &*progress).await;
+    let report = prune(repository, options, &*progress).await;
     progress.finish();
     let mut report = report?;
     // Opening the repository was a part of it.
     report.requests = repository.store().requests();
     context.output.note_at(Verbosity::Verbose, &format!("requests: {}", human::requests(report.requests)));
-    context.output.result(&document(&report, args.dry_run), || summary(&report, args.dry_run))?;
-    Ok(Exit::Done)
+    Ok(report)
 }
 
-fn document(report: &PruneReport, dry_run: bool) -> Value {
+pub(super) fn document(report: &PruneReport, dry_run: bool) -> Value {
     let mut document = json!(report);
     document["outcome"] = json!(if dry_run { "planned" } else { "done" });
     document["dry_run"] = json!(dry_run);
     document
 }
 
-fn summary(report: &PruneReport, dry_run: bool) -> String {
+pub(super) fn summary(report: &PruneReport, dry_run: bool) -> String {
     let packs = |packs, bytes| format!("{} of {}", human::count(packs, "pack", "packs"), human::bytes(bytes));
     let mut lines = vec![format!(
         "{}deleted {}, kept {}; {:.1} s",

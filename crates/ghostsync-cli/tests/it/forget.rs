@@ -30,8 +30,8 @@ fn what_no_rule_keeps_is_dropped_and_the_plan_says_why() {
     let done = sandbox.ok(&args).lines();
     let (result, lines) = done.split_last().expect("lines");
     assert_eq!(planned[..5], *lines, "what was planned is what is done");
-    let expected =
-        json!({"outcome": "done", "commit": 7, "kept": 4, "dropped": 1, "dropped_branches": [], "dry_run": false});
+    let expected = json!({"outcome": "done", "commit": 7, "kept": 4, "dropped": 1, "dropped_branches": [], "dry_run": false,
+            "prune": null});
     assert_eq!(*result, expected);
     assert_eq!((&planned[5]["outcome"], &planned[5]["commit"]), (&json!("planned"), &Value::Null));
     let why: Vec<&Value> = lines.iter().map(|line| &line["why"]).collect();
@@ -47,6 +47,18 @@ fn what_no_rule_keeps_is_dropped_and_the_plan_says_why() {
     assert_eq!(snapshots(&sandbox), left);
     let again = sandbox.ok(&args).lines();
     assert_eq!(again.last().expect("a result")["outcome"], "unchanged");
+}
+
+#[test]
+fn forgetting_and_pruning_can_be_one_command() {
+    let sandbox = five();
+    let args = ["forget", "--keep-last", "1", "--protect", "0", "--prune", "--grace", "0s", "--session-idle", "0s"];
+    let done = sandbox.ok(&[&args[..], &["--json"]].concat()).lines();
+    let result = done.last().expect("a result");
+    assert_eq!((&result["dropped"], &result["outcome"]), (&json!(2), &json!("done")));
+    assert!(result["prune"]["deleted_packs"].as_u64() > Some(0), "{result}");
+    sandbox.ok(&["check", "--read-data"]);
+    assert!(sandbox.ok(&args).stdout.lines().last().expect("a line").starts_with("deleted 0 packs"));
 }
 
 #[test]
