@@ -13,20 +13,22 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api stores-probe stores kills fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api model stores-probe stores kills races fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
     scripts/tools.sh {{ NAMES }}
 
-# Formatting, of the fuzz targets too
+# Formatting, of the fuzz targets and the model too
 fmt:
     cargo fmt --all --check
     if [ -f fuzz/Cargo.toml ]; then cargo fmt --manifest-path fuzz/Cargo.toml --check; fi
+    cargo fmt --manifest-path model/Cargo.toml --check
 
 # Lints on every target and feature
 clippy:
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    cargo clippy --manifest-path model/Cargo.toml --release --locked -- -D warnings
 
 # Unit, integration and documentation tests
 test *ARGS:
@@ -67,6 +69,13 @@ msrv:
         ;;
     esac
 
+# The commit protocol in a model checker: smaller bounds, and every broken rule must be noticed
+model *RUNS="bounded":
+    cargo run --manifest-path model/Cargo.toml --release --locked --quiet -- {{ RUNS }}
+
+# The same within all bounds: minutes, and gigabytes of memory
+model-full: (model "whole")
+
 # The tests against every real store that is installed (scripts/tools.sh stores)
 stores *ARGS: (_only "ghostsync-core" real_stores ARGS) (_only "ghostsync-cli" real_stores ARGS)
 
@@ -98,9 +107,17 @@ kills N="20":
     [ -n "{{ kills }}" ] || { echo "there are no kill tests yet"; exit 0; }
     GHOSTSYNC_KILLS={{ N }} just _only ghostsync-cli "{{ kills }}"
 
+# N operations of racing processes on one repository: backups, claims, forgets, prunes, some of them killed
+races N="120":
+    GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli races
+
 # The large cases that the tests leave out: minutes, and gigabytes of disk
 scale:
     cargo test --release --package ghostsync-core --all-features --test it -- scale_ --ignored --nocapture
+
+# Make the frozen repository of a format that has none yet (tests/frozen)
+freeze:
+    just _only ghostsync-core freeze_this_format
 
 # Compare the core's public API with docs/public-api.txt; `just public-api write` accepts the new one
 public-api MODE="check":

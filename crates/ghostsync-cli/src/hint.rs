@@ -101,11 +101,21 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         ErrorKind::Denied if error.to_string().contains("bucket does not exist") => {
             "check the bucket's name and the endpoint; ghostsync does not create buckets"
         }
+        ErrorKind::Denied if error.to_string().starts_with("prune needs") => {
+            "give these credentials that right, or prune with others; backups and restores never delete"
+        }
         ErrorKind::Denied => {
             "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*, WEBDAV_*) and their permissions"
         }
-        ErrorKind::Conflict => "nothing was published; look at 'ghostsync snapshots', then run it again",
-        ErrorKind::Fenced => "the branch belongs to another writer now; stop this one",
+        ErrorKind::Conflict => {
+            "'ghostsync branches' shows whose a branch is; its owner's 'ghostsync release' gives it back"
+        }
+        ErrorKind::Fenced if error.to_string().contains("below the floor") => {
+            "a prune took this backup for dead; run it again"
+        }
+        ErrorKind::Fenced => {
+            "prunes went past this backup again and again; run it again, and prune with a --session-idle"
+        }
         ErrorKind::NotFound if opened => "'ghostsync snapshots' and 'ghostsync branches' list what is there",
         ErrorKind::NotFound => "check the URL; 'ghostsync init' creates a repository",
         ErrorKind::Corrupt if !opened => {

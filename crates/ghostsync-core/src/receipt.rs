@@ -2,14 +2,16 @@
 //!
 //! It is one line of canonical JSON whose `checksum` is the BLAKE3 of the rest, so a receipt that was cut short
 //! or edited is not taken for one. It names the repository, the branch, the snapshot and the very directory
-//! (device and inode) that it was written for. Absent, unreadable and mismatched are three different answers,
+//! (device, inode and birth time) that it was written for. Absent, unreadable and mismatched are three different answers,
 //! and none of them is ever taken for another.
 //!
 //! Writing is durable and all or nothing: a temporary file, its fsync, a rename, the fsync of the folder. So is
 //! removing: the file is gone for good when the call returns.
 
-use std::fs::File;
+use std::fmt;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +46,7 @@ pub struct Receipt {
     /// Its bytes.
     pub bytes: u64,
     /// The very directory that it was written for.
-    pub directory: DirectoryId,
+    pub directory: DirectoryMark,
     /// When the restore, or the last backup, was done.
     pub finished: Timestamp,
     /// What this directory held when a guard last refused it, if that is kept in quarantine: when a person promotes it,
@@ -63,6 +65,18 @@ pub struct DirectoryId {
     pub device: u64,
     /// The inode.
     pub inode: u64,
+}
+
+/// Tells the directory of a receipt from every other, also from one that was made in its place: file systems give a
+/// number that became free to the next directory that is made (ext4 does so at once).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryMark {
+    /// Which directory of the machine.
+    #[serde(flatten)]
+    pub id: DirectoryId,
+    /// When it was made, where the file system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<Timestamp>,
 }
 
 /// Why there is no receipt to rely on.
@@ -99,19 +113,16 @@ pub enum Mismatch {
         expected: String,
     },
     /// Another directory: it was moved to another disk, made anew, or the receipt was copied.
-    #[error(
-        "the receipt was written for another directory (device {}, inode {}; this is device {}, inode {})",
-        receipt.device, receipt.inode, expected.device, expected.inode
-    )]
+    #[error("the receipt was written for another directory ({receipt}; this is {expected})")]
     Directory {
         /// What the receipt says.
-        receipt: DirectoryId,
+        receipt: DirectoryMark,
         /// What it should say.
-        expected: DirectoryId,
+        expected: DirectoryMark,
     },
 }
 
-impl DirectoryId {
+impl DirectoryMark {
     /// Looks at a directory; a link to one is followed.
     ///
     /// # Errors
@@ -121,7 +132,30 @@ impl DirectoryId {
         if !metadata.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self::from_metadata(&metadata))
+    }
+
+    /// Looks at an open directory.
+    pub(crate) fn of_handle(directory: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self::from_metadata(&File::from(directory.try_clone_to_owned()?).metadata()?))
+    }
+
+    fn from_metadata(metadata: &Metadata) -> Self {
+        let id = DirectoryId { device: metadata.dev(), inode: metadata.ino() };
+        Self { id, born: metadata.created().ok().and_then(|born| born.try_into().ok()) }
+    }
+
+    /// Tells whether it is the very same directory, as far as the file system can tell.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.id == other.id && self.born.zip(other.born).is_none_or(|(one, other)| one == other)
+    }
+}
+
+impl fmt::Display for DirectoryMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "device {}, inode {}", self.id.device, self.id.inode)?;
+        self.born.map_or(Ok(()), |born| write!(f, ", made {born}"))
     }
 }
 
@@ -187,7 +221,7 @@ impl Receipt {
         &self,
         repository: RepositoryId,
         branch: &str,
-        directory: DirectoryId,
+        directory: DirectoryMark,
     ) -> std::result::Result<(), Mismatch> {
         if self.repository != repository {
             return Err(Mismatch::Repository { receipt: self.repository, expected: repository });
@@ -195,7 +229,7 @@ impl Receipt {
         if self.branch != branch {
             return Err(Mismatch::Branch { receipt: self.branch.clone(), expected: branch.into() });
         }
-        if self.directory != directory {
+        if !self.directory.is(&directory) {
             return Err(Mismatch::Directory { receipt: self.directory, expected: directory });
         }
         Ok(())
@@ -270,6 +304,10 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn mark(device: u64, inode: u64, born: Option<&str>) -> DirectoryMark {
+        DirectoryMark { id: DirectoryId { device, inode }, born: born.map(|born| born.parse().expect("a time")) }
+    }
+
     fn receipt() -> Receipt {
         Receipt {
             repository: RepositoryId::from_bytes([1; 16]),
@@ -279,7 +317,7 @@ mod tests {
             tree: Some(PageId::from_bytes([3; 32])),
             entries: 12,
             bytes: 3456,
-            directory: DirectoryId { device: 42, inode: 7 },
+            directory: mark(42, 7, None),
             finished: "2025-06-01T10:00:00Z".parse().expect("a time"),
             quarantined: None,
             pending: None,
@@ -356,8 +394,20 @@ mod tests {
         let other = RepositoryId::from_bytes([9; 16]);
         assert!(matches!(receipt.check(other, here.1, here.2), Err(Mismatch::Repository { .. })));
         assert!(matches!(receipt.check(here.0, "next", here.2), Err(Mismatch::Branch { .. })));
-        for directory in [DirectoryId { device: 42, inode: 8 }, DirectoryId { device: 41, inode: 7 }] {
+        for directory in [mark(42, 8, None), mark(41, 7, None)] {
             assert!(matches!(receipt.check(here.0, here.1, directory), Err(Mismatch::Directory { .. })));
+        }
+    }
+
+    #[test]
+    fn a_directory_made_anew_under_the_same_number_is_another() {
+        let (then, now) = (Some("2026-01-02T03:04:05.000000006Z"), Some("2026-01-02T03:04:05.000000007Z"));
+        let table = [(then, then, true), (then, now, false), (None, now, true), (then, None, true)];
+        for (written, found, is) in table {
+            let receipt = Receipt { directory: mark(42, 7, written), ..receipt() };
+            let receipt = Receipt::decode(&receipt.encode().expect("encodes")).expect("decodes");
+            let checked = receipt.check(receipt.repository, "main", mark(42, 7, found));
+            assert_eq!(checked.is_ok(), is, "{written:?} {found:?}: {checked:?}");
         }
     }
 

@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Probe the store, the clock, the cache and the repository, and say what each finding means
     Doctor,
+    /// Delete packs that no snapshot needs
+    Prune(PruneArgs),
     /// Print the configuration in force, and where each setting comes from
     Config,
     /// Set and remove tags of a snapshot
@@ -121,6 +123,8 @@ pub(crate) enum Command {
     Claim(ClaimArgs),
     /// Give a branch back
     Release(ReleaseArgs),
+    /// Drop the snapshots that no rule keeps; their content stays until it is pruned
+    Forget(ForgetArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Print the manual page, of this program or of one command
@@ -376,6 +380,29 @@ pub(crate) struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    pub(crate) how: PruneHowArgs,
+    /// Say what would be done, and do nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+}
+
+/// How packs are deleted.
+#[derive(Debug, Args)]
+pub(crate) struct PruneHowArgs {
+    /// Wait so long after snapshots were forgotten, so that whoever restores one of them comes to an end
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub(crate) grace: Span,
+    /// Fence backups that have uploaded nothing for so long
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub(crate) session_idle: Span,
+    /// The most bytes in packs, less than half of which is needed, that later backups are to store again
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) max_rewrite: Size,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     /// ID, latest, latest~N or @TIME
     #[arg(value_name = "SNAP", value_parser = parse_selector)]
@@ -437,6 +464,59 @@ pub(crate) struct ReleaseArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
+    /// Only snapshots of this branch; may be repeated [default: every branch but forks and quarantine]
+    #[arg(long, value_name = "BRANCH")]
+    pub(crate) branch: Vec<String>,
+    /// Snapshots of every branch, of forks and quarantine too
+    #[arg(long, conflicts_with = "branch")]
+    pub(crate) all: bool,
+    /// Keep what writers may be building on: the newest snapshot of each hour for so long, and all of 10 minutes
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub(crate) protect: Span,
+    /// Then prune
+    #[arg(long)]
+    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) how: PruneHowArgs,
+    /// Say what would be done, and do nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+}
+
+/// What is kept of each branch; one of these is required.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct KeepArgs {
+    /// Keep the N newest snapshots of a branch
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_last: Option<u32>,
+    /// Keep the newest snapshot of each of the N newest hours that have one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_hourly: Option<u32>,
+    /// The same for days, in the zone of this machine
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_daily: Option<u32>,
+    /// The same for weeks, which begin on Monday
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_weekly: Option<u32>,
+    /// The same for months
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_monthly: Option<u32>,
+    /// The same for years
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep_yearly: Option<u32>,
+    /// Keep every snapshot that is not older than this, counted from the newest of its branch
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) keep_within: Option<Span>,
+    /// Keep every snapshot with this tag: KEY=VALUE, or KEY with any value; may be repeated
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = values::parse_tag_pattern)]
+    pub(crate) keep_tag: Vec<(String, Option<String>)>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
@@ -489,12 +569,26 @@ mod tests {
     }
 
     #[test]
+    fn forgetting_needs_a_rule() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        for rule in
+            ["--keep-last 1", "--keep-daily 7 --keep-yearly 1", "--keep-within 30d", "--keep-tag a --keep-tag b=1"]
+        {
+            assert!(parse(&format!("ghostsync forget {rule} --all --dry-run")), "{rule}");
+        }
+        for line in ["", " --all", " --branch main --protect 0", " --keep-last 0", " --keep-tag =1"] {
+            assert!(!parse(&format!("ghostsync forget{line}")), "{line}");
+        }
+        assert!(!parse("ghostsync forget --keep-last 1 --all --branch main"));
+    }
+
+    #[test]
     fn a_receipt_needs_everything() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
         assert!(parse("ghostsync backup d --max-delete 10 --receipt r --json -v").is_ok());
         assert!(parse("ghostsync backup d --max-delete 101%").is_err());
         assert!(parse("ghostsync backup d -q -v").is_err());
         assert!(parse("ghostsync tag abcdef12").is_err());
-        assert!(parse("ghostsync forget").is_err());
+        assert!(parse("ghostsync unknown").is_err());
     }
 }

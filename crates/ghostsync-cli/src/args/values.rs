@@ -152,6 +152,15 @@ pub(crate) fn parse_tag(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Tags that are meant: those of a key with this value, or with any.
+pub(crate) fn parse_tag_pattern(text: &str) -> Result<(String, Option<String>), String> {
+    match text.split_once('=') {
+        Some(_) => parse_tag(text).map(|(key, value)| (key, Some(value))),
+        None if !text.is_empty() => Ok((text.to_owned(), None)),
+        None => Err("not a tag: write key or key=value".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,5 +238,8 @@ mod tests {
     fn tags() {
         assert_eq!(parse_tag("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(parse_tag("a").is_err() && parse_tag("=b").is_err());
+        assert_eq!(parse_tag_pattern("a"), Ok(("a".into(), None)));
+        assert_eq!(parse_tag_pattern("a=b=c"), Ok(("a".into(), Some("b=c".into()))));
+        assert!(parse_tag_pattern("").is_err() && parse_tag_pattern("=b").is_err());
     }
 }

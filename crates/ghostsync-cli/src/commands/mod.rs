@@ -11,11 +11,13 @@ mod diff;
 mod doctor;
 mod entries;
 mod find;
+mod forget;
 mod hold;
 mod init;
 mod ls;
 mod man;
 mod promote;
+mod prune;
 mod restore;
 mod snapshots;
 mod stats;
@@ -45,6 +47,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::Stats => stats::run(context).await,
         Command::Check(args) => check::run(context, args).await,
         Command::Doctor => doctor::run(context).await,
+        Command::Prune(args) => prune::run(context, args).await,
         Command::Config => config::run(context),
         Command::Tag(args) => tag::run(context, args).await,
         Command::Hold(args) => hold::hold(context, args).await,
@@ -53,6 +56,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::Promote(args) => promote::run(context, args).await,
         Command::Claim(args) => claim::claim(context, args).await,
         Command::Release(args) => claim::release(context, args).await,
+        Command::Forget(args) => forget::run(context, args).await,
         Command::Completions(args) => completions::run(context, args),
         Command::Man(args) => man::run(context, args),
         Command::Version => version::run(context),

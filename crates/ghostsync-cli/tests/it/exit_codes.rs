@@ -13,6 +13,7 @@ fn bad_input() {
         (2, &[]),
         (2, &["no-such-command"]),
         (2, &["forget"]),
+        (2, &["forget", "--keep-last", "0"]),
         (2, &["backup"]),
         (2, &["backup", "source", "--max-delete", "many"]),
         (2, &["backup", "source", "--override", "xyz"]),
@@ -31,6 +32,7 @@ fn bad_input() {
         (12, &["backup", "source", "--repo", "nowhere"]),
         (12, &["ls", "latest", "--branch", "none"]),
         (12, &["ls", "0123abcd"]),
+        (12, &["forget", "--keep-last", "1", "--branch", "none"]),
         (12, &["restore", "out", "--branch", "none"]),
     ];
     for (code, args) in table {

@@ -1,9 +1,11 @@
 //! The real command, killed at random moments on a local repository: costs nothing but time.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use ghostsync_core::testing::tree::noise;
 
 use crate::sandbox::Sandbox;
 
@@ -120,4 +122,51 @@ fn kills_of_backups_and_restores_cost_nothing_but_time() {
         assert!(sandbox.tree("back") == sandbox.tree(copy), "snapshot {snapshot}");
     }
     println!("{killed} killed, {ended} backups ended before that, {} snapshots restored", acknowledged.len());
+}
+
+/// How many packs of 16 chunks the journal says are acknowledged, at 80 bytes a chunk. A pack that can be seen in the
+/// repository need not be durable yet.
+fn acknowledged_packs(sandbox: &Sandbox) -> u64 {
+    let below =
+        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let journals = below(sandbox.path("home/.cache/ghostsync")).flat_map(|folder| below(folder.join("journal")));
+    journals.filter_map(|journal| Some(fs::metadata(journal).ok()?.len() / (16 * 80))).sum()
+}
+
+/// Starts a first backup of ten packs and kills it when nine of them are acknowledged; tells whether it was still running.
+fn is_killed_at_nine_of_ten_packs(sandbox: &Sandbox) -> bool {
+    let mut child =
+        sandbox.command(&["backup", "source"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+    while acknowledged_packs(sandbox) < 9 && child.try_wait().expect("waits").is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().expect("killed");
+    child.wait().expect("waits").code().is_none()
+}
+
+#[test]
+fn a_first_backup_killed_at_nine_tenths_uploads_about_the_last_when_it_is_run_again() {
+    let sandbox = Sandbox::new();
+    for number in 0..160 {
+        sandbox.write(&format!("source/{number:03}"), noise(number, 1 << 20));
+    }
+    let was_killed = (0..5).any(|_| {
+        for folder in ["repository", "home/.cache"] {
+            drop(fs::remove_dir_all(sandbox.path(folder)));
+        }
+        sandbox.ok(&["init", "--skip-probe"]);
+        is_killed_at_nine_of_ten_packs(&sandbox)
+    });
+    assert!(was_killed, "it ended before it could be killed, five times");
+    assert_eq!(sandbox.shell("cp -a repository repository2").code, 0);
+    let without = sandbox.json(0, &["--repo", "repository2", "backup", "source", "--cache-dir", "empty"]);
+    assert!(without["uploaded_bytes"].as_u64() > without["bytes"].as_u64(), "it cannot know: {without}");
+    let done = sandbox.json(0, &["backup", "source"]);
+    let (uploaded, bytes) = (done["uploaded_bytes"].as_u64().expect("bytes"), done["bytes"].as_u64().expect("bytes"));
+    assert!(uploaded < bytes / 5, "{uploaded} of {bytes}");
+    println!("{uploaded} of {bytes} bytes uploaded by the second run");
+    sandbox.ok(&["restore", "back"]);
+    assert!(sandbox.tree("back") == sandbox.tree("source"));
+    assert_eq!(sandbox.ok(&["check", "--json"]).document()["outcome"], "done");
+    assert_eq!(sandbox.json(0, &["backup", "source"])["outcome"], "unchanged");
 }

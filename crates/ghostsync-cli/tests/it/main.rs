@@ -8,6 +8,7 @@ mod damage;
 mod doctor;
 mod documented;
 mod exit_codes;
+mod forget;
 #[path = "../../../ghostsync-core/tests/it/gcs_stub.rs"]
 mod gcs_stub;
 mod guards;
@@ -19,9 +20,12 @@ mod lines;
 mod look;
 mod marks;
 mod printing;
+mod prune;
+mod races;
 mod real_stores;
 mod real_stores_races;
 mod restore;
 mod sandbox;
 #[path = "../../../ghostsync-core/tests/it/server.rs"]
 mod server;
+mod stalled;

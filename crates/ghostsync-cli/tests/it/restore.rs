@@ -112,6 +112,25 @@ fn the_tripwire() {
 }
 
 #[test]
+fn a_directory_that_was_made_anew_is_not_the_one_that_was_restored() {
+    let sandbox = Sandbox::with_snapshot(3);
+    sandbox.ok(&["restore", "out", "--receipt", "receipt"]);
+    if std::fs::metadata(sandbox.path("out")).and_then(|out| out.created()).is_err() {
+        println!("skipped: this file system does not tell when a directory was made");
+        return;
+    }
+    // ext4 gives the number that became free to the next directory.
+    sandbox.remove("out");
+    for file in 0..3 {
+        sandbox.write(&format!("out/file{file:02}"), "of another origin");
+    }
+    let backup = ["backup", "out", "--receipt", "receipt"];
+    let refused = sandbox.json(10, &backup);
+    assert_eq!(refused["refusal"]["guard"], "receipt");
+    assert_eq!(sandbox.ok(&["snapshots", "--json"]).lines().len(), 1);
+}
+
+#[test]
 fn a_genesis_receipt_opens_an_empty_branch() {
     let sandbox = Sandbox::new();
     let id = sandbox.ok(&["init"]).stdout.trim_end().to_owned();

@@ -1,7 +1,8 @@
 //! Which chunks need not be stored again: those that the parent snapshot reaches, with the placements that its pages
 //! give them, and those that this session stored. About 16 bytes of memory a chunk, whatever the size of the tree.
+//! What lies in a draining pack is stored again, while a budget lasts, so that a prune can delete the pack one day.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,18 +10,20 @@ use std::sync::Arc;
 use tempfile::SpooledTempFile;
 
 use crate::entry::ChunkList;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
 use crate::id::{ChunkId, PackName, SessionId};
 use crate::interrupt::Waiter;
-use crate::tree::{Access, Pages};
+use crate::tree::{Access, ChunkReader, Pages};
 
 /// Marks a chunk of this session, not of the parent, in the table.
 const OURS: u64 = 1 << 63;
 /// Pages of the parent that are kept decoded.
 const DECODED_PAGES: usize = 8;
+/// The most bytes that one backup moves out of draining packs.
+const MOVED_BYTES: u64 = 256 << 20;
 /// A record of the placement file: id, begin of the pack's session, session, number, then the rest.
-const RECORD_BYTES: usize = 32 + 8 + 16 + 4 + 8 + 4 + 4 + 4;
+pub(super) const RECORD_BYTES: usize = 32 + 8 + 16 + 4 + 8 + 4 + 4 + 4;
 
 /// Where a chunk is, or will be.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +38,16 @@ pub(super) enum Location {
 #[derive(Debug, Default)]
 pub(super) struct ParentChunks {
     table: HashMap<u64, u64>,
+    /// Files with lists of chunks, which are read when a file is that may have some of them.
+    listed: Vec<Placed>,
 }
 
 impl ParentChunks {
-    /// Notes the chunks that an entry on the n-th page names itself.
+    /// Notes the chunks that an entry on the n-th page names.
     pub(super) fn push(&mut self, placed: &Placed, page: usize) {
+        if matches!(placed.content, Placement::List(_)) {
+            self.listed.push(placed.clone());
+        }
         for (chunk, _) in chunks_of(placed) {
             self.table.entry(fingerprint(chunk)).or_insert(page as u64);
         }
@@ -67,6 +75,9 @@ fn fingerprint(chunk: ChunkId) -> u64 {
 /// Looks chunks up, and numbers new ones.
 pub(super) struct Dedup {
     table: HashMap<u64, u64>,
+    /// Files of the parent whose lists were not read yet.
+    listed: Vec<Placed>,
+    /// The pages of the parent that place chunks, those of lists behind those of the tree.
     parent_pages: Vec<PageRef>,
     pages: Arc<Pages>,
     waiter: Waiter,
@@ -76,6 +87,14 @@ pub(super) struct Dedup {
     sealed: u64,
     /// Ids of the chunks that are not sealed yet.
     open: VecDeque<ChunkId>,
+    draining: Draining,
+}
+
+/// The packs that this backup moves out of, and how much it may still move.
+struct Draining {
+    packs: HashSet<PackName>,
+    left_bytes: u64,
+    has_moved: bool,
 }
 
 impl Dedup {
@@ -85,20 +104,56 @@ impl Dedup {
         pages: Arc<Pages>,
         waiter: Waiter,
         folder: Option<&Path>,
+        draining: HashSet<PackName>,
     ) -> Self {
         let records = match folder {
             Some(folder) => tempfile::spooled_tempfile_in(16 << 20, folder),
             None => SpooledTempFile::new(usize::MAX),
         };
-        let (table, decoded, open) = (parent.table, VecDeque::new(), VecDeque::new());
-        Self { table, parent_pages, pages, waiter, decoded, records, sealed: 0, open }
+        let ParentChunks { table, listed } = parent;
+        let (decoded, open) = (VecDeque::new(), VecDeque::new());
+        let draining = Draining { packs: draining, left_bytes: MOVED_BYTES, has_moved: false };
+        Self { table, listed, parent_pages, pages, waiter, decoded, records, sealed: 0, open, draining }
+    }
+
+    /// Reads the lists of the parent's large files: a file of several chunks is about to be read, and what it holds may
+    /// have stood in any of them.
+    ///
+    /// # Errors
+    /// `Interrupted`. A list that cannot be read costs an upload, no more.
+    pub(super) fn learn_lists(&mut self) -> Result<()> {
+        for placed in std::mem::take(&mut self.listed) {
+            let mut reader = ChunkReader::new(Arc::clone(&self.pages), &placed);
+            loop {
+                let chunks = match self.waiter.wait(reader.next_chunks()) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                    Err(_) | Ok(None) => break,
+                    Ok(Some(chunks)) => chunks,
+                };
+                // The last page that was read is the one that lists these.
+                let Some(page) = reader.take_visited().pop() else { continue };
+                let number = self.parent_pages.len() as u64;
+                self.parent_pages.push(page);
+                for (chunk, _) in chunks {
+                    self.table.entry(fingerprint(chunk)).or_insert(number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a chunk that is stored already for one of this session's.
+    pub(super) fn adopt(&mut self, chunk: ChunkId, placement: &ChunkPlacement) -> Result<()> {
+        self.insert(chunk);
+        self.seal(&[*placement])
     }
 
     /// Finds a chunk that need not be stored again.
     pub(super) fn find(&mut self, chunk: ChunkId) -> Result<Option<Location>> {
         let Some(&value) = self.table.get(&fingerprint(chunk)) else { return Ok(None) };
         if value & OURS == 0 {
-            return Ok(self.in_parent(value, chunk)?.map(Location::Stored));
+            let stored = self.in_parent(value, chunk)?;
+            return Ok(stored.filter(|placement| !self.draining.takes(placement)).map(Location::Stored));
         }
         let number = value & !OURS;
         let same = match number.checked_sub(self.sealed) {
@@ -112,8 +167,51 @@ impl Dedup {
     pub(super) fn insert(&mut self, chunk: ChunkId) -> u64 {
         let number = self.sealed + self.open.len() as u64;
         self.open.push_back(chunk);
-        self.table.entry(fingerprint(chunk)).or_insert(OURS | number);
+        // In the place of the parent's, if it is stored again: it moves once.
+        self.table.insert(fingerprint(chunk), OURS | number);
         number
+    }
+
+    /// Tells whether any of an entry's content lies in a draining pack and may still be moved.
+    pub(super) fn should_move(&mut self, placed: &Placed) -> Result<bool> {
+        if self.draining.packs.is_empty() || self.draining.left_bytes == 0 {
+            return Ok(false);
+        }
+        match &placed.content {
+            Placement::Chunks(chunks) => Ok(chunks.iter().any(|chunk| self.draining.packs.contains(&chunk.pack))),
+            // Such a file is stored again as a whole.
+            Placement::List(_) if placed.entry.size() > self.draining.left_bytes => Ok(false),
+            Placement::List(_) => {
+                let drains = self.list_drains(placed)?;
+                if drains {
+                    self.draining.left_bytes -= placed.entry.size();
+                    self.draining.has_moved = true;
+                }
+                Ok(drains)
+            }
+        }
+    }
+
+    fn list_drains(&self, placed: &Placed) -> Result<bool> {
+        let mut reader = ChunkReader::new(Arc::clone(&self.pages), placed);
+        loop {
+            let chunks = match self.waiter.wait(reader.next_chunks()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                // A file that cannot be moved stays where it is; whether it can be restored is not asked here.
+                Err(_) | Ok(None) => return Ok(false),
+                Ok(Some(chunks)) => chunks,
+            };
+            let pages = reader.take_visited();
+            let mut packs = pages.iter().map(|page| page.placement.pack).chain(chunks.iter().map(|(_, at)| at.pack));
+            if packs.any(|pack| self.draining.packs.contains(&pack)) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Tells whether anything was moved so far.
+    pub(super) fn has_moved(&self) -> bool {
+        self.draining.has_moved
     }
 
     /// Takes the placements of the oldest unsealed chunks.
@@ -151,7 +249,8 @@ impl Dedup {
         let reference = reference.ok_or_else(|| Error::internal("a chunk on a page that was not read"))?;
         let chunks: HashMap<_, _> = match self.waiter.wait(self.pages.load(reference, Access::Scan))? {
             Page::Entries(entries) => entries.iter().flat_map(chunks_of).collect(),
-            _ => HashMap::new(),
+            Page::Chunks(chunks) => chunks.into_iter().collect(),
+            Page::Children(_) | Page::ListChildren(_) => HashMap::new(),
         };
         let found = chunks.get(&chunk).copied();
         self.decoded.push_back((page, chunks));
@@ -162,11 +261,24 @@ impl Dedup {
     }
 }
 
+impl Draining {
+    /// Tells whether a chunk is to be stored again, and takes it from the budget.
+    fn takes(&mut self, chunk: &ChunkPlacement) -> bool {
+        let bytes = u64::from(chunk.bytes);
+        let takes = bytes <= self.left_bytes && self.packs.contains(&chunk.pack);
+        if takes {
+            self.left_bytes -= bytes;
+            self.has_moved = true;
+        }
+        takes
+    }
+}
+
 fn failed(source: std::io::Error) -> Error {
     Error::local("keep", "the list of chunks in the cache folder", source)
 }
 
-fn encode(chunk: ChunkId, placement: &ChunkPlacement) -> [u8; RECORD_BYTES] {
+pub(super) fn encode(chunk: ChunkId, placement: &ChunkPlacement) -> [u8; RECORD_BYTES] {
     let mut record = [0; RECORD_BYTES];
     let mut rest = &mut record[..];
     let fields: [&[u8]; 8] = [
@@ -187,7 +299,7 @@ fn encode(chunk: ChunkId, placement: &ChunkPlacement) -> [u8; RECORD_BYTES] {
     record
 }
 
-fn decode(record: &[u8; RECORD_BYTES]) -> (ChunkId, ChunkPlacement) {
+pub(super) fn decode(record: &[u8; RECORD_BYTES]) -> (ChunkId, ChunkPlacement) {
     fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
         let mut field = [0; N];
         let (head, tail) = rest.split_at(N);

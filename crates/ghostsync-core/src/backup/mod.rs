@@ -8,17 +8,19 @@ mod aside;
 mod blocks;
 mod decide;
 mod dedup;
+mod journal;
 mod known;
 mod parent;
 mod publish;
 mod readers;
 mod report;
+mod resume;
 mod seen;
 mod store;
 mod survey;
 mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,13 +34,14 @@ use crate::id::{PageId, SnapshotId};
 use crate::interrupt::{Interrupt, Waiter};
 use crate::observer::Observer;
 use crate::problem::Problem;
-use crate::repository::Repository;
+use crate::repository::{Repository, State};
 use crate::source::{Matcher, SourceRoot};
 use crate::store::RequestCounts;
 
 pub use crate::source::Excludes;
 
 use aside::Aside;
+use journal::Journal;
 use parent::Parent;
 use publish::{Published, Publisher};
 use report::{Before, Report};
@@ -194,14 +197,15 @@ pub async fn backup(
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let waiter = Waiter::new(options.interrupt.clone());
     let run = move || {
-        for _ in 1..MAX_BEGINNINGS {
-            let observer = Arc::clone(&observer);
-            match run(repository.clone(), &source, options.clone(), waiter.clone(), observer, before) {
-                Err(error) if error.kind() == ErrorKind::Fenced => {}
+        let mut begun = 0;
+        loop {
+            begun += 1;
+            let story = (repository.clone(), options.clone(), waiter.clone(), Arc::clone(&observer));
+            match run(story, &source, before, begun > 1) {
+                Err(error) if error.kind() == ErrorKind::Fenced && begun < MAX_BEGINNINGS => {}
                 ended => return ended,
             }
         }
-        run(repository, &source, options, waiter, observer, before)
     };
     tokio::task::spawn_blocking(run)
         .await
@@ -220,22 +224,34 @@ fn check(options: &BackupOptions) -> Result<()> {
 
 /// The story of a backup, on a thread of its own.
 fn run(
-    repository: Repository,
+    (repository, options, waiter, observer): (Repository, BackupOptions, Waiter, Arc<dyn Observer>),
     source: &Path,
-    options: BackupOptions,
-    waiter: Waiter,
-    observer: Arc<dyn Observer>,
     before: Before,
+    again: bool,
 ) -> Result<BackupReport> {
     let began = options.clock.now();
     let state = waiter.wait(repository.state())?;
     let root = open_source(source)?;
-    let parent = Parent::find(&repository, &state, &options, root.directory_id())?;
+    let parent = Parent::find(&repository, &state, &options, root.mark()?, again)?;
     let matcher = Matcher::new(&options.excludes)?;
-    let context = Context { repository, root, matcher, options, waiter, observer, source: source.to_path_buf(), began };
-    let policy = &context.options.policy;
+    let journal = resume::take_up(&repository, &state, &options, source, &waiter)?;
+    let source = source.to_path_buf();
+    let context =
+        Context { repository, root, matcher, options, waiter, observer, journal: journal.clone(), source, began };
+    let ended = make_snapshot(context, state, parent, before);
+    journal.end(ended.is_ok());
+    ended
+}
 
-    let session = Session::begin(&state, &context.options.writer, context.options.owner.as_deref());
+/// Makes a snapshot of what the source holds now, on what was found at the beginning.
+fn make_snapshot(context: Context, state: State, parent: Parent, before: Before) -> Result<BackupReport> {
+    let policy = &context.options.policy;
+    let mut session = Session::begin(&state, &context.options.writer, context.options.owner.as_deref());
+    if let Some(left) = context.journal.left() {
+        session.begin = left.begin;
+    }
+    // The commit of an earlier run may still be on its way: one of this run is to take its number.
+    let force = context.options.force || (context.journal.is_open() && parent.overtaken().is_none());
     let publisher = Publisher { context: &context, parent: &parent, session: &session };
 
     let mut survey = survey::survey(&context, &parent)?;
@@ -253,18 +269,21 @@ fn run(
         return Err((**refusal).clone().into());
     }
 
-    let nothing_to_do = survey.files == 0 && survey.tallied.differences == 0 && !context.options.force;
+    let nothing_to_do = survey.files == 0 && survey.tallied.differences == 0 && !force;
     if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
         publisher.nothing(snapshot)?;
         survey::note_known(&context, &mut survey, snapshot.id)?;
         return Ok(report.unchanged(snapshot));
     }
 
-    let made = store::make(&context, &parent, survey, &session)?;
+    // What is in draining packs moves along with a backup that publishes anyway, and never makes one of its own.
+    let publishes = survey.is_sure_to_differ || survey.tallied.differences > 0 || context.options.force;
+    let draining = if publishes { state.commit.draining.iter().copied().collect() } else { HashSet::new() };
+    let made = store::make(&context, &parent, survey, &session, draining)?;
     report.found(&made.tallied);
     // Again, with what was learnt while reading: contents, moves, and what could not be read.
     let verdict = guard::judge(&made.tallied.findings, policy);
-    let nothing_to_do = verdict.is_ok() && made.tallied.differences == 0 && !context.options.force;
+    let nothing_to_do = verdict.is_ok() && made.tallied.differences == 0 && !force;
     if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
         publisher.nothing(snapshot)?;
         made.known.finish(snapshot.id, context.root.directory_id());
@@ -291,6 +310,7 @@ struct Context {
     options: BackupOptions,
     waiter: Waiter,
     observer: Arc<dyn Observer>,
+    journal: Journal,
     source: PathBuf,
     began: jiff::Timestamp,
 }

@@ -17,7 +17,7 @@ use crate::guard::{Guard, Refusal};
 use crate::history::judge::{Overtaken, Standing};
 use crate::history::{Session, holder_of};
 use crate::id::SnapshotId;
-use crate::receipt::{DirectoryId, Receipt};
+use crate::receipt::{DirectoryMark, Receipt};
 use crate::repository::{Repository, State};
 
 /// The parent of a backup.
@@ -32,7 +32,7 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// Finds it.
+    /// Finds it; `again` after a prune went past the backup while it ran.
     ///
     /// # Errors
     /// `Refused` by the guard `receipt` if the receipt does not hold.
@@ -40,7 +40,8 @@ impl Parent {
         repository: &Repository,
         state: &State,
         options: &BackupOptions,
-        directory: DirectoryId,
+        directory: DirectoryMark,
+        again: bool,
     ) -> Result<Self> {
         let branch = state.commit.branches.get(&options.branch);
         let head = state.commit.head(&options.branch).cloned();
@@ -67,6 +68,8 @@ impl Parent {
         let snapshot = match receipt.snapshot {
             _ if is_head => head,
             None => None,
+            // What the receipt names was there when the backup began: what the directory had since goes to a fork.
+            Some(id) if again => state.commit.snapshot(id).cloned(),
             Some(id) => Some(state.commit.snapshot(id).cloned().ok_or_else(|| {
                 refuse(format!("the receipt names snapshot {id}, which the repository does not have"))
             })?),
@@ -81,6 +84,14 @@ impl Parent {
     pub(super) fn standing(&self, session: &Session) -> Standing<SnapshotId> {
         let appends = self.receipt.is_none();
         Standing { begin: session.begin, parent: self.id(), epoch: self.epoch, holds: self.holds, appends }
+    }
+
+    /// The same on a state with this head: one that an earlier session of this very directory made, whose commit
+    /// landed late, is not another's, and may be followed.
+    pub(super) fn standing_on(&self, head: Option<&Snapshot>, session: &Session) -> Standing<SnapshotId> {
+        let pending = self.receipt.as_ref().and_then(|(_, receipt)| receipt.pending);
+        let landed = head.filter(|head| Some(head.session) == pending).map(|head| head.id);
+        Standing { parent: landed.or(self.id()), ..self.standing(session) }
     }
 
     /// Why the tree goes to a fork, if that is known from the start.

@@ -16,6 +16,7 @@ use crate::format::commit::{Changes, Commit, Snapshot, TreeRef};
 use crate::guard::{self, Approved};
 use crate::history::judge::{Overtaken, Stale, Verdict, judge};
 use crate::history::{self, Attempt, Session, situation, with_snapshot};
+use crate::id::CommitHash;
 use crate::repository::{State, release};
 use crate::store::keys;
 use crate::tree::{Merge, TreeIter};
@@ -47,7 +48,6 @@ impl Publisher<'_> {
     pub(super) fn on_branch(&self, state: &State, stored: Stored, mut approved: Approved) -> Result<Published> {
         let Self { context, parent, session } = self;
         let branch = &context.options.branch;
-        let standing = parent.standing(session);
         let tree = self.tree_ref(&stored)?;
         let mut base = state.clone();
         let mut head = parent.snapshot().cloned();
@@ -55,6 +55,7 @@ impl Publisher<'_> {
         let mut appends = 0;
         parent.announce(context, session)?;
         for _ in 0..MAX_REBASES {
+            let standing = parent.standing_on(base.commit.head(branch), session);
             match judge(&standing, &situation(&base, branch, parent.id())) {
                 Verdict::Follow => {}
                 Verdict::Fork(overtaken) => {
@@ -143,7 +144,10 @@ impl Publisher<'_> {
         }
         let commit = Commit { branches: state.branches, snapshots: state.snapshots, ..next };
         let log = context.repository.log();
-        Ok(match context.waiter.wait_for_the_end(log.attempt(session, base, &commit))? {
+        context.journal.note_create(commit.seq, CommitHash::of(&commit.encode()?));
+        let attempt = context.waiter.wait_for_the_end(log.attempt(session, base, &commit))?;
+        context.journal.settled();
+        Ok(match attempt {
             Attempt::Done(_) => Some(record),
             Attempt::TakenOver(state) => {
                 let missing = || Error::corrupt(format!("snapshot {} was taken over, and is not there", record.id));

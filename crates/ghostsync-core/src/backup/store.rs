@@ -4,7 +4,7 @@
 //! chunk files ahead, others compress blocks; this one takes their results in tree order. An entry waits until the
 //! blocks of its chunks lie in a pack, then goes into the tree. Everything that waits is bounded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -68,8 +68,15 @@ impl Made {
 }
 
 /// Makes blocks and pages of a source as the survey saw it; packs are sent as they become full.
-pub(super) fn make(context: &Context, parent: &Parent, survey: Survey, session: &Session) -> Result<Made> {
-    let Survey { mut seen, tallied, files, bytes, parent_chunks, parent_pages } = survey;
+/// What lies in draining packs is stored again while the budget lasts.
+pub(super) fn make(
+    context: &Context,
+    parent: &Parent,
+    survey: Survey,
+    session: &Session,
+    draining: HashSet<PackName>,
+) -> Result<Made> {
+    let Survey { mut seen, tallied, files, bytes, parent_chunks, parent_pages, .. } = survey;
     context.observer.progress(Progress::Planned { files, bytes });
     let pages = Arc::clone(context.repository.pages());
     let names = PackNames::new(session.begin, session.id);
@@ -88,9 +95,10 @@ pub(super) fn make(context: &Context, parent: &Parent, survey: Survey, session: 
                 Arc::clone(&pages),
                 context.waiter.clone(),
                 context.folder(),
+                draining.clone(),
             ),
-            data: DataPacks::new(names.clone()),
-            meta: MetaPacks::new(names, &parent_pages, uploader, Arc::clone(&pages)),
+            data: DataPacks::new(names.clone(), Arc::new(context.journal.clone())),
+            meta: MetaPacks::new(names, &parent_pages, draining, uploader, Arc::clone(&pages)),
             waiting: VecDeque::new(),
             groups: Groups::default(),
             tree: TreeWriter::default(),
@@ -99,6 +107,8 @@ pub(super) fn make(context: &Context, parent: &Parent, survey: Survey, session: 
             added: AddedContents::default(),
             known: KnownWriter::create(context.known_file()),
         };
+        context.journal.each_chunk(|chunk, placement| assembly.dedup.adopt(chunk, placement))?;
+        context.journal.start(session.begin);
         let mut decider = Decider::new(&context.matcher, context.options.reread);
         let left = seen.read()?.map(|record| Seen::try_from(record?));
         let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone());
@@ -118,8 +128,19 @@ pub(super) fn make(context: &Context, parent: &Parent, survey: Survey, session: 
 /// What has its place in the order, and may still be read.
 enum Slot {
     Entry(Placed, Option<Found>),
-    File { seen: SeenEntry, old: Option<Placed>, news: Receiver<News>, weight: u64 },
-    Link { seen: SeenEntry, old: Option<Placed> },
+    /// `only_moves`: the parent's content stays if it cannot be read.
+    File {
+        seen: SeenEntry,
+        old: Option<Placed>,
+        news: Receiver<News>,
+        weight: u64,
+        only_moves: bool,
+    },
+    Link {
+        seen: SeenEntry,
+        old: Option<Placed>,
+        only_moves: bool,
+    },
 }
 
 /// What has been read, and may still wait for its blocks.
@@ -186,6 +207,9 @@ impl Assembly<'_> {
     /// Puts one path in its place.
     fn take(&mut self, step: Step, readers: &Readers) -> Result<()> {
         match step {
+            Step::Keep(seen, old) | Step::Touch(seen, old) if self.dedup.should_move(&old)? => {
+                self.read(seen, Some(old), true, readers)?;
+            }
             Step::Keep(seen, old) => {
                 self.tally.parent(&old.entry);
                 self.count(&old.entry);
@@ -217,20 +241,25 @@ impl Assembly<'_> {
                 self.tally.parent(&old.entry);
                 self.tally.excluded(&old.entry);
             }
-            Step::Read(seen, old) if seen.link.as_ref().is_some_and(|first| *first != seen.found.path) => {
-                self.queue.push_back(Slot::Link { seen, old });
-            }
-            Step::Read(seen, old) => self.ask(seen, old, readers)?,
+            Step::Read(seen, old) => self.read(seen, old, false, readers)?,
             Step::Skip => {}
         }
         Ok(())
     }
 
-    fn ask(&mut self, seen: SeenEntry, old: Option<Placed>, readers: &Readers) -> Result<()> {
+    /// Has a file read, or waits for the one that it is a link to.
+    fn read(&mut self, seen: SeenEntry, old: Option<Placed>, only_moves: bool, readers: &Readers) -> Result<()> {
+        if seen.link.as_ref().is_some_and(|first| *first != seen.found.path) {
+            self.queue.push_back(Slot::Link { seen, old, only_moves });
+            return Ok(());
+        }
+        if size_of(&seen.found) > self.context.repository.config().chunker.whole_bytes.into() {
+            self.dedup.learn_lists()?;
+        }
         let weight = size_of(&seen.found).min(MAX_FILE_BYTES_AHEAD);
         self.bytes_ahead += weight;
         let news = readers.read(&seen.found)?;
-        self.queue.push_back(Slot::File { seen, old, news, weight });
+        self.queue.push_back(Slot::File { seen, old, news, weight, only_moves });
         Ok(())
     }
 
@@ -266,9 +295,9 @@ impl Assembly<'_> {
                 }
                 self.waiting.push_back(Waiting::Entry(placed, found));
             }
-            Some(Slot::Link { seen, old }) => self.take_link(seen, old, readers)?,
-            Some(Slot::File { seen, old, news, weight }) => {
-                self.take_file(seen, old, &news)?;
+            Some(Slot::Link { seen, old, only_moves }) => self.take_link(seen, old, only_moves, readers)?,
+            Some(Slot::File { seen, old, news, weight, only_moves }) => {
+                self.take_file(seen, old, &news, only_moves)?;
                 self.bytes_ahead -= weight;
             }
         }
@@ -276,7 +305,13 @@ impl Assembly<'_> {
     }
 
     /// A later member of a hard-link group has the content of the first, unless that was gone when it was to be read.
-    fn take_link(&mut self, mut seen: SeenEntry, old: Option<Placed>, readers: &Readers) -> Result<()> {
+    fn take_link(
+        &mut self,
+        mut seen: SeenEntry,
+        old: Option<Placed>,
+        only_moves: bool,
+        readers: &Readers,
+    ) -> Result<()> {
         if let Some(first) = seen.link.as_ref().and_then(|first| self.groups.renamed.get(first)) {
             seen.link = Some(first.clone());
         }
@@ -288,10 +323,16 @@ impl Assembly<'_> {
             self.groups.renamed.insert(first, seen.found.path.clone());
         }
         let news = readers.read(&seen.found)?;
-        self.take_file(seen, old, &news)
+        self.take_file(seen, old, &news, only_moves)
     }
 
-    fn take_file(&mut self, mut seen: SeenEntry, old: Option<Placed>, news: &Receiver<News>) -> Result<()> {
+    fn take_file(
+        &mut self,
+        mut seen: SeenEntry,
+        old: Option<Placed>,
+        news: &Receiver<News>,
+        only_moves: bool,
+    ) -> Result<()> {
         let mut locations = Vec::new();
         let (outcome, read_at) = loop {
             match news.recv().map_err(|_| Error::internal("a reading thread ended"))? {
@@ -313,6 +354,9 @@ impl Assembly<'_> {
         };
         self.context.observer.progress(Progress::Advanced { files: 1, bytes: 0 });
         let lost = match outcome {
+            ReadOutcome::Vanished | ReadOutcome::Replaced | ReadOutcome::Unreadable(_) if only_moves => {
+                return self.keep(seen, old);
+            }
             ReadOutcome::Read { found, content, unstable } => {
                 if (found.ctime, found.inode) != (seen.found.ctime, seen.found.inode) {
                     match file_xattrs(&self.context.root, &found.path) {
@@ -349,6 +393,23 @@ impl Assembly<'_> {
             old.entry.unread = true;
             self.waiting.push_back(Waiting::Entry(old, None));
         }
+        Ok(())
+    }
+
+    /// Keeps the parent's content where it lies: it was to be moved, and nothing else.
+    fn keep(&mut self, seen: SeenEntry, old: Option<Placed>) -> Result<()> {
+        let old = old.ok_or_else(|| Error::internal("a file without a parent was to be moved"))?;
+        self.tally.parent(&old.entry);
+        let entry = super::decide::entry(&seen, old.entry.kind.clone(), Some(&old.entry), false);
+        self.count(&entry);
+        if entry != old.entry {
+            self.tally.touched();
+        }
+        if entry.link.as_ref() == Some(&entry.path) {
+            self.groups.read.insert(entry.path.clone());
+        }
+        let found = (!seen.racy).then_some(seen.found);
+        self.waiting.push_back(Waiting::Entry(Placed { entry, content: old.content }, found));
         Ok(())
     }
 
@@ -478,6 +539,9 @@ impl Assembly<'_> {
         }
         if let Some(found) = found {
             self.known.push(found);
+        }
+        if self.dedup.has_moved() {
+            self.meta.note_moved();
         }
         self.tree.push(placed, &mut self.meta)
     }

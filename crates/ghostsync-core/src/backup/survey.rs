@@ -32,6 +32,8 @@ pub(super) struct Survey {
     /// Files whose content must be read, and their bytes.
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// A file has another time than the parent's: whatever its content turns out to be, a snapshot comes of it.
+    pub(super) is_sure_to_differ: bool,
     pub(super) parent_chunks: ParentChunks,
     pub(super) parent_pages: Vec<PageRef>,
 }
@@ -41,7 +43,7 @@ pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
     let mut seen = Spool::new(context.folder())?;
     let mut tally = Tally::new(parent.id(), context.folder())?;
     let mut decider = Decider::new(&context.matcher, context.options.reread);
-    let (mut files, mut bytes) = (0, 0);
+    let (mut files, mut bytes, mut is_sure_to_differ) = (0, 0, false);
     let mut parent_chunks = ParentChunks::default();
 
     let parent_pages = std::thread::scope(|scope| -> Result<Vec<PageRef>> {
@@ -81,12 +83,15 @@ pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
             if let Some((path, message)) = problem {
                 tally.unreadable(&path, message);
             }
+            if let Step::Read(seen, Some(old)) = &step {
+                is_sure_to_differ |= seen.found.mtime != old.entry.mtime;
+            }
             count(&mut tally, &step, &mut files, &mut bytes)?;
         }
         Ok(right.pages().to_vec())
     })?;
     let tallied = tally.finish(AddedContents::default())?;
-    Ok(Survey { seen: seen.finish()?, tallied, files, bytes, parent_chunks, parent_pages })
+    Ok(Survey { seen: seen.finish()?, tallied, files, bytes, is_sure_to_differ, parent_chunks, parent_pages })
 }
 
 /// Counts what metadata alone can tell: a file whose size is the same may still turn out unchanged.

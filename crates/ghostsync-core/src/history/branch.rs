@@ -1,9 +1,11 @@
 //! What a commit may do to branches and snapshots: pure functions of the state that it is built on.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
-use super::State;
 use super::judge::Situation;
+use super::{State, side_of};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Branch, Commit, Holder, Snapshot, check_owner_name};
@@ -162,4 +164,26 @@ pub(crate) fn promoted(
     set_head(&mut commit, &branch, snapshot.id).epoch = state.commit.seq + 1;
     commit.snapshots.push(snapshot.clone());
     Ok((commit, snapshot, op))
+}
+
+/// The state without some of its snapshots. A branch beside another goes with the last of its snapshots; every other
+/// branch, and every held snapshot, stays, whatever the caller has computed.
+pub(crate) fn without_snapshots(state: &State, dropped: &BTreeSet<SnapshotId>) -> Result<Commit> {
+    let mut commit = state.commit.clone();
+    if let Some(held) =
+        commit.snapshots.iter().find(|snapshot| snapshot.hold.is_some() && dropped.contains(&snapshot.id))
+    {
+        return Err(Error::internal(format!("snapshot {} is held and was to be dropped", held.id)));
+    }
+    commit.snapshots.retain(|snapshot| !dropped.contains(&snapshot.id));
+    for (name, branch) in &state.commit.branches {
+        if branch.head.is_none_or(|head| !dropped.contains(&head)) {
+            continue;
+        }
+        if side_of(name).is_none() || commit.snapshots.iter().any(|snapshot| snapshot.branch == *name) {
+            return Err(Error::internal(format!("the head of branch {name} was to be dropped")));
+        }
+        commit.branches.remove(name);
+    }
+    Ok(commit)
 }

@@ -87,7 +87,10 @@ pub(crate) async fn attempt(
     if base.commit.seq > 0 {
         // The bucket may have been rolled back since the head was read.
         let stored = store.get(&keys::commit(base.commit.seq), MAX_COMMIT_BYTES).await?;
-        if stored.is_none_or(|bytes| CommitHash::of(&bytes) != base.hash) {
+        // Emptied meanwhile, it is no longer the newest: the create will be told so.
+        let is_stub =
+            |bytes: &[u8]| matches!(decode_log_entry(bytes), Ok(LogEntry::Emptied(stub)) if stub.hash == base.hash);
+        if stored.is_none_or(|bytes| CommitHash::of(&bytes) != base.hash && !is_stub(&bytes)) {
             return Err(Error::corrupt(format!("{} is not what it was a moment ago", keys::commit(base.commit.seq))));
         }
     }

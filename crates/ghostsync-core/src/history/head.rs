@@ -74,12 +74,7 @@ pub(crate) async fn find_head(
     // A hint whose commit is absent is no hint. One that names a stub is old: look further from there.
     match highest_present(store, if exists(store, hinted).await? { hinted } else { 0 }).await? {
         0 => Ok((State { commit: Commit::empty(config), hash: config }, None)),
-        top => match read_slot(store, top).await? {
-            Slot::Commit(bytes, commit) => {
-                climb(store, config, Found { seq: top, bytes, commit, checked: false }).await
-            }
-            Slot::Emptied(_) | Slot::Absent => Err(rolled_back(top)),
-        },
+        top => climb(store, config, whole(store, top).await?).await,
     }
 }
 
@@ -115,20 +110,38 @@ struct Found {
     checked: bool,
 }
 
+/// The highest commit that is there; where it has just been emptied, a newer one must be.
+async fn whole(store: &Store, mut top: u64) -> Result<Found> {
+    loop {
+        match read_slot(store, top).await? {
+            Slot::Commit(bytes, commit) => return Ok(Found { seq: top, bytes, commit, checked: false }),
+            Slot::Absent => return Err(rolled_back(top)),
+            Slot::Emptied(_) => match highest_present(store, top).await? {
+                higher if higher > top => top = higher,
+                _ => return Err(rolled_back(top)),
+            },
+        }
+    }
+}
+
 /// Goes up from a commit that is there to the newest one, and checks that one against its predecessor.
 async fn climb(store: &Store, config: CommitHash, mut found: Found) -> Result<(State, Option<Bytes>)> {
     let mut before = None;
     if found.seq >= MAX_SEQ {
         return Err(Error::corrupt(format!("{} is beyond every number of a commit", keys::commit(found.seq))));
     }
-    if let Slot::Commit(bytes, commit) = read_slot(store, found.seq + 1).await? {
-        before = Some((found.seq, CommitHash::of(&found.bytes)));
-        found = Found { seq: found.seq + 1, bytes, commit, checked: false };
-        let top = highest_present(store, found.seq).await?;
-        if top > found.seq {
-            let Slot::Commit(bytes, commit) = read_slot(store, top).await? else { return Err(rolled_back(top)) };
-            found = Found { seq: top, bytes, commit, checked: false };
+    match read_slot(store, found.seq + 1).await? {
+        Slot::Absent => {}
+        Slot::Commit(bytes, commit) => {
+            before = Some((found.seq, CommitHash::of(&found.bytes)));
+            found = Found { seq: found.seq + 1, bytes, commit, checked: false };
+            let top = highest_present(store, found.seq).await?;
+            if top > found.seq {
+                found = whole(store, top).await?;
+            }
         }
+        // Nothing that is emptied is the newest: a small old commit may lie below stubs.
+        Slot::Emptied(_) => found = whole(store, found.seq + 1).await?,
     }
     if found.commit.seq != found.seq {
         return Err(Error::corrupt(format!("{} says that it is number {}", keys::commit(found.seq), found.commit.seq)));

@@ -118,7 +118,10 @@ pub fn judge<Id: PartialEq>(standing: &Standing<Id>, situation: &Situation<Id>) 
     if situation.is_held && !standing.holds {
         return Verdict::Fork(Overtaken::Held);
     }
-    if !standing.appends && situation.head != standing.parent {
+    // In its own epoch a holder alone moves its branch: a head that it does not expect is a commit of its own that
+    // landed late, and to fork would be to fork from itself. Once it has released the branch, others move it too.
+    let moves_alone = standing.holds && situation.is_held;
+    if !standing.appends && !moves_alone && situation.head != standing.parent {
         return Verdict::Fork(Overtaken::OtherHead);
     }
     Verdict::Follow
@@ -149,6 +152,16 @@ mod tests {
             ),
             (
                 Standing { appends: false, ..OURS },
+                Situation { head: Some(2), ..THEN },
+                Verdict::Fork(Overtaken::OtherHead),
+            ),
+            (
+                Standing { appends: false, holds: true, ..OURS },
+                Situation { head: Some(2), is_held: true, ..THEN },
+                Verdict::Follow,
+            ),
+            (
+                Standing { appends: false, holds: true, ..OURS },
                 Situation { head: Some(2), ..THEN },
                 Verdict::Fork(Overtaken::OtherHead),
             ),

@@ -7,13 +7,17 @@ mod commit;
 mod head;
 pub mod judge;
 mod log;
+mod side;
 mod tips;
 
 pub(crate) use branch::{
     claimed, fork_owner, give_back, holder_of, promoted, released, situation, with_hold, with_snapshot, with_tags,
+    without_snapshots,
 };
 pub(crate) use cache::HeadCache;
 pub(crate) use commit::{Attempt, Session};
 pub use head::State;
 pub(crate) use head::{HeadHint, read_hint};
 pub(crate) use log::Log;
+pub use side::SideKind;
+pub(crate) use side::side_of;

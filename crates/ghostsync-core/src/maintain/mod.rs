@@ -2,5 +2,12 @@
 
 mod check;
 mod doctor;
+mod forget;
+mod prune;
+mod retention;
+
 pub use check::{CheckOptions, CheckReport, Damage, ReadData, check};
 pub use doctor::{DoctorReport, Finding, Severity, Subject, doctor};
+pub use forget::{ForgetOptions, ForgetReport, forget, plan_forget};
+pub use prune::{PruneOptions, PruneReport, prune};
+pub use retention::{Bucket, Cause, Doubt, ForgetPlan, KeepRules, Planned, Protection, Reason, Scope, Verdict};

@@ -10,4 +10,4 @@ pub(crate) use content::{Assembly, Mismatch, Span, write_content};
 pub(crate) use read::{Block, BlockRef, Damage, FetchError, Run, fetch_run, runs};
 pub(crate) use recent::Recent;
 pub(crate) use upload::Uploader;
-pub(crate) use write::{DataPacks, MetaPacks, PackNames, SealedBlock};
+pub(crate) use write::{Acknowledged, DataPacks, MetaPacks, PackNames, SealedBlock};

@@ -39,11 +39,11 @@ impl Uploader {
         Self { store, waiter, observer: Observed(observer), slots, running: JoinSet::new() }
     }
 
-    /// Begins to send one pack; waits while too many are in flight.
+    /// Begins to send one pack; waits while too many are in flight. When it is acknowledged, `then` is called.
     ///
     /// # Errors
     /// That of any pack that failed since the last call; `Interrupted`.
-    pub(crate) fn send(&mut self, key: Key, bytes: Bytes) -> Result<()> {
+    pub(crate) fn send(&mut self, key: Key, bytes: Bytes, then: impl FnOnce() + Send + 'static) -> Result<()> {
         while let Some(done) = self.running.try_join_next() {
             flatten(done)?;
         }
@@ -56,7 +56,10 @@ impl Uploader {
             let sent = bytes.len() as u64;
             let result = store.put(&key, bytes).await;
             drop(permit);
-            result.inspect(|()| observer.progress(Progress::Transferred { bytes: sent }))
+            result.inspect(|()| {
+                then();
+                observer.progress(Progress::Transferred { bytes: sent });
+            })
         };
         self.running.spawn_on(task, self.waiter.runtime());
         Ok(())

@@ -1,6 +1,6 @@
 //! Fills packs: blocks of content into data packs, pages into meta packs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -45,9 +45,16 @@ pub(crate) struct SealedBlock {
     pub(crate) chunks: Vec<(ChunkId, u32)>,
 }
 
+/// Is told of data packs, each when its upload is acknowledged.
+pub(crate) trait Acknowledged: std::fmt::Debug + Send + Sync {
+    /// The pack with this name and table of contents is in the store.
+    fn acknowledged(&self, pack: PackName, table: &TableOfContents);
+}
+
 /// Fills data packs.
 #[derive(Debug)]
 pub(crate) struct DataPacks {
+    listener: Arc<dyn Acknowledged>,
     names: PackNames,
     name: PackName,
     bytes: Vec<u8>,
@@ -55,9 +62,9 @@ pub(crate) struct DataPacks {
 }
 
 impl DataPacks {
-    pub(crate) fn new(names: PackNames) -> Self {
+    pub(crate) fn new(names: PackNames, listener: Arc<dyn Acknowledged>) -> Self {
         let name = names.next();
-        Self { names, name, bytes: Vec::new(), table: TableOfContents::default() }
+        Self { listener, names, name, bytes: Vec::new(), table: TableOfContents::default() }
     }
 
     /// Adds a block, sends the pack if it is full, and tells where each chunk lies.
@@ -95,13 +102,15 @@ impl DataPacks {
     }
 
     fn send(&mut self, uploader: &mut Uploader) -> Result<()> {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.extend_from_slice(&std::mem::take(&mut self.table).encode()?);
-        uploader.send(keys::data_pack(self.name), bytes.into())
+        let (mut bytes, table) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.table));
+        bytes.extend_from_slice(&table.encode()?);
+        let (name, listener) = (self.name, Arc::clone(&self.listener));
+        uploader.send(keys::data_pack(name), bytes.into(), move || listener.acknowledged(name, &table))
     }
 }
 
-/// Fills meta packs; a page that the parent snapshot reaches, or that this session stored, is not stored again.
+/// Fills meta packs; a page that the parent snapshot reaches, or that this session stored, is not stored again, unless
+/// it lies in a draining pack, or refers to something that has moved.
 #[derive(Debug)]
 pub(crate) struct MetaPacks {
     names: PackNames,
@@ -109,17 +118,30 @@ pub(crate) struct MetaPacks {
     bytes: Vec<u8>,
     table: TableOfContents,
     known: HashMap<PageId, PageRef>,
+    draining: HashSet<PackName>,
+    has_moved: bool,
     uploader: Uploader,
     cache: Arc<Pages>,
     lengths: HashMap<PackName, u64>,
 }
 
 impl MetaPacks {
-    /// Starts with the pages that the parent snapshot reaches.
-    pub(crate) fn new(names: PackNames, known: &[PageRef], uploader: Uploader, cache: Arc<Pages>) -> Self {
+    /// Starts with the pages that the parent snapshot reaches, and the packs to move out of.
+    pub(crate) fn new(
+        names: PackNames,
+        known: &[PageRef],
+        draining: HashSet<PackName>,
+        uploader: Uploader,
+        cache: Arc<Pages>,
+    ) -> Self {
         let known = known.iter().map(|page| (page.page, *page)).collect();
         let (bytes, table, lengths) = (Vec::new(), TableOfContents::default(), HashMap::new());
-        Self { names, name: None, bytes, table, known, uploader, cache, lengths }
+        Self { names, name: None, bytes, table, known, draining, has_moved: false, uploader, cache, lengths }
+    }
+
+    /// Something that pages refer to lies elsewhere than the parent's pages say.
+    pub(crate) fn note_moved(&mut self) {
+        self.has_moved = true;
     }
 
     /// The uploader, for the data packs that are filled at the same time.
@@ -145,16 +167,23 @@ impl MetaPacks {
         let bytes = Bytes::from(bytes);
         self.lengths.insert(name, bytes.len() as u64);
         self.cache.keep(name, &bytes);
-        self.uploader.send(keys::meta_pack(name), bytes)
+        self.uploader.send(keys::meta_pack(name), bytes, || ())
     }
 }
 
 impl PageStore for MetaPacks {
     fn store(&mut self, level: u8, page: &PageBuilder) -> Result<PageRef> {
-        if let Some(known) = self.known.get(&page.id()) {
-            return Ok(*known);
+        let known = self.known.get(&page.id()).copied();
+        let drains = known.is_some_and(|known| self.draining.contains(&known.placement.pack));
+        self.has_moved |= drains;
+        if let Some(known) = known.filter(|_| !self.has_moved) {
+            return Ok(known);
         }
         let encoded = page.encode()?;
+        // Placements are not part of an id: only the frame tells whether the copy refers to the places that count.
+        if let Some(known) = known.filter(|known| !drains && known.placement.frame == FrameHash::of(&encoded.frame)) {
+            return Ok(known);
+        }
         let pack = *self.name.get_or_insert_with(|| self.names.next());
         let placement = PagePlacement {
             pack,

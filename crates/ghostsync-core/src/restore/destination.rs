@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::entry::{DeviceNumber, FileTime};
-use crate::receipt::DirectoryId;
+use crate::receipt::{DirectoryId, DirectoryMark};
 
 /// The most handles of directories that are kept open.
 const MAX_OPEN: usize = 128;
@@ -108,9 +108,9 @@ pub(super) fn open_root(path: &Path) -> io::Result<Arc<Directory>> {
 }
 
 impl Directory {
-    /// Tells this directory from every other on the machine.
-    pub(super) fn id(&self) -> DirectoryId {
-        self.id
+    /// Tells this directory also from one that is made in its place.
+    pub(super) fn mark(self: &Arc<Self>) -> io::Result<DirectoryMark> {
+        DirectoryMark::of_handle(self.handle()?.as_fd())
     }
 
     /// Its handle, opened again if it was closed.

@@ -126,7 +126,9 @@ async fn restore_snapshot(
         observer: Arc::clone(&observer),
     };
     let never_with_receipt = options.overwrite == Some(Overwrite::Never) && options.receipt.is_some();
-    if options.dry_run || directory.is_some() && (options.delete || never_with_receipt) {
+    let excludes_with_receipt = !options.exclude.is_empty() && options.receipt.is_some();
+    let asks_first = options.delete || never_with_receipt;
+    if options.dry_run || excludes_with_receipt || directory.is_some() && asks_first {
         let (survey, tally) = pipeline.survey(rules(false), directory.clone()).await?;
         refuse::excess(&survey, options)?;
         if options.dry_run {
@@ -153,7 +155,7 @@ async fn restore_snapshot(
 
     let is_complete = !tally.damaged && !tally.problems.iter().any(|problem| problem.incomplete);
     if let Some(path) = options.receipt.as_ref().filter(|_| is_complete) {
-        proof::receipt(repository.id(), state, Some(&snapshot), &directory, options).write(path)?;
+        proof::receipt(repository.id(), state, Some(&snapshot), &directory, options)?.write(path)?;
     }
     Ok(tally)
 }

@@ -61,7 +61,7 @@ pub(super) fn examine(
     let is_ours = || {
         let receipt = options.receipt.as_deref().map(Receipt::load);
         matches!(receipt, Some(Ok(receipt))
-            if receipt.repository == repository && receipt.directory == directory.id())
+            if receipt.repository == repository && directory.mark().is_ok_and(|mark| receipt.directory.is(&mark)))
     };
     if options.delete || options.overwrite.is_some() || is_ours() {
         return Ok(Some(directory));
@@ -102,7 +102,7 @@ fn refusal(reason: String, paths: Vec<TreePath>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::receipt::DirectoryId;
+    use crate::receipt::{DirectoryId, DirectoryMark};
     use crate::restore::Overwrite;
 
     fn repository() -> RepositoryId {
@@ -171,7 +171,7 @@ mod tests {
             tree: None,
             entries: 0,
             bytes: 0,
-            directory: DirectoryId::of(&directory).expect("is there"),
+            directory: DirectoryMark::of(&directory).expect("is there"),
             finished: jiff::Timestamp::UNIX_EPOCH,
             quarantined: None,
             pending: None,
@@ -182,7 +182,7 @@ mod tests {
         let other = RepositoryId::from_bytes([2; 16]);
         Receipt { repository: other, ..receipt.clone() }.write(&path).expect("writes");
         assert_refused(examine_with(&directory, &options));
-        let elsewhere = DirectoryId { device: 0, inode: 0 };
+        let elsewhere = DirectoryMark { id: DirectoryId { device: 0, inode: 0 }, born: None };
         Receipt { directory: elsewhere, ..receipt }.write(&path).expect("writes");
         assert_refused(examine_with(&directory, &options));
         std::fs::write(&path, b"damaged").expect("writes");

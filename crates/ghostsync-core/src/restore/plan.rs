@@ -69,6 +69,8 @@ pub(super) struct Survey {
     pub(super) losses: Losses,
     /// The first entry that differs and would stay.
     pub(super) stays: Option<TreePath>,
+    /// The first entry of the snapshot that the excludes keep from being restored.
+    pub(super) excluded: Option<TreePath>,
     /// Entries that would be restored or are right already.
     pub(super) entries: u64,
     /// Their bytes of content.
@@ -223,7 +225,11 @@ impl Planner {
         }
         let name: Box<[u8]> = path.name().unwrap_or_default().into();
         let is_there = self.pass_names(Some(&name))?;
-        if self.rules.selection.hides(&path, selected.placed.entry.is_directory()) {
+        let is_directory = selected.placed.entry.is_directory();
+        if self.rules.selection.hides(&path, is_directory) {
+            if self.rules.selection.excludes(&path, is_directory) {
+                self.survey.excluded.get_or_insert_with(|| path.clone());
+            }
             self.links.pass(&selected.placed.entry);
             self.skip = Some(path);
             return Ok(());

@@ -5,10 +5,11 @@
 //! while the branch has no head; so the wish for it does no harm where it stays in a configuration.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::destination::Directory;
 use super::{RestoreOptions, place};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::commit::Snapshot;
 use crate::guard::{Guard, Refusal};
 use crate::id::RepositoryId;
@@ -51,18 +52,22 @@ pub(super) fn write_genesis(
         Some(directory) => directory,
         None => place::create(destination)?,
     };
-    receipt(repository, state, None, &directory, options).write(path)
+    receipt(repository, state, None, &directory, options)?.write(path)
 }
 
 /// The receipt that stands for a whole snapshot, or, without one, for a branch that has none yet.
+///
+/// # Errors
+/// `LocalIo` if the directory cannot be looked at.
 pub(super) fn receipt(
     repository: RepositoryId,
     state: &State,
     snapshot: Option<&Snapshot>,
-    directory: &Directory,
+    directory: &Arc<Directory>,
     options: &RestoreOptions,
-) -> Receipt {
-    Receipt {
+) -> Result<Receipt> {
+    let mark = directory.mark().map_err(|error| Error::local("look at", "the destination", error))?;
+    Ok(Receipt {
         repository,
         branch: options.branch.clone(),
         epoch: state.commit.branches.get(&options.branch).map_or(0, |branch| branch.epoch),
@@ -70,9 +75,9 @@ pub(super) fn receipt(
         tree: snapshot.map(|snapshot| snapshot.tree.page),
         entries: snapshot.map_or(0, |snapshot| snapshot.entries),
         bytes: snapshot.map_or(0, |snapshot| snapshot.bytes),
-        directory: directory.id(),
+        directory: mark,
         finished: options.clock.now(),
         quarantined: None,
         pending: None,
-    }
+    })
 }

@@ -22,7 +22,7 @@ pub(super) fn contradictions(options: &RestoreOptions) -> Result<()> {
 /// Holds what a survey found against what is allowed.
 ///
 /// # Errors
-/// `Refused` beyond the cap, `Invalid` if what stays would make a receipt untrue.
+/// `Refused` beyond the cap, `Invalid` if what stays or is left out would make a receipt untrue.
 pub(super) fn excess(survey: &Survey, options: &RestoreOptions) -> Result<()> {
     let losses = &survey.losses;
     if options.delete && !options.max_delete.allows(losses.removed, losses.there) {
@@ -37,10 +37,10 @@ pub(super) fn excess(survey: &Survey, options: &RestoreOptions) -> Result<()> {
         }
         .into());
     }
-    match &survey.stays {
-        Some(path) if options.receipt.is_some() => Err(Error::invalid(format!(
-            "{path} differs from the snapshot and would stay, so no receipt could be written"
-        ))),
+    let untrue = |path, why| Err(Error::invalid(format!("{path} {why}, so no receipt could be written")));
+    match (&survey.stays, &survey.excluded) {
+        (Some(path), _) if options.receipt.is_some() => untrue(path, "differs from the snapshot and would stay"),
+        (_, Some(path)) if options.receipt.is_some() => untrue(path, "is in the snapshot and excluded"),
         _ => Ok(()),
     }
 }

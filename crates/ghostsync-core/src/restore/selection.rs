@@ -56,7 +56,12 @@ impl Selection {
 
     /// Tells whether this very entry is left alone; what lies below it then is too.
     pub(super) fn hides(&self, path: &TreePath, is_directory: bool) -> bool {
-        self.never.iter().any(|never| path.starts_with(never)) || self.exclude.excludes(path, is_directory)
+        self.never.iter().any(|never| path.starts_with(never)) || self.excludes(path, is_directory)
+    }
+
+    /// Tells whether it is left alone because the excludes say so.
+    pub(super) fn excludes(&self, path: &TreePath, is_directory: bool) -> bool {
+        self.exclude.excludes(path, is_directory)
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::receipt::DirectoryId;
+use crate::receipt::{DirectoryId, DirectoryMark};
 use crate::tree_path::TreePath;
 
 /// The longest path that one system call takes, without the NUL that ends it.
@@ -42,6 +42,15 @@ impl SourceRoot {
     /// Tells this directory from every other on the machine.
     pub(crate) fn directory_id(&self) -> DirectoryId {
         self.id
+    }
+
+    /// Tells this directory also from one that is made in its place.
+    ///
+    /// # Errors
+    /// `LocalIo`.
+    pub(crate) fn mark(&self) -> Result<DirectoryMark> {
+        let looked = DirectoryMark::of_handle(self.handle.as_fd());
+        looked.map_err(|error| Error::local("look at the source directory", self.path.display(), error))
     }
 
     /// A failure at the root itself, as the error that ends everything.

@@ -81,6 +81,12 @@ pub(crate) fn pack_name(key: &Key) -> Option<(PackName, bool)> {
     }
 }
 
+/// The folder of all probes.
+#[must_use]
+pub fn probes() -> Key {
+    Key::from("probe")
+}
+
 /// The folder of one probe.
 pub(crate) fn probe_folder(session: SessionId) -> Key {
     Key::from(format!("probe/{session}"))

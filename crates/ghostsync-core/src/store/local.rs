@@ -1,11 +1,12 @@
 //! A folder of this machine as a store.
 //!
 //! Every object and every folder that is made on the way is synced to disk before a write returns, and an object is
-//! created by a hard link, which only one writer can make.
+//! created by a hard link, which only one writer can make. A write begins in a file `name#1`, which stays behind when
+//! its process is killed; no listing shows it.
 
 use std::fs;
 use std::io::ErrorKind as IoErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use object_store::local::LocalFileSystem;
@@ -49,6 +50,57 @@ fn create_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Files that interrupted writes left behind, last changed before a time in milliseconds since 1970.
+pub(super) fn unfinished(folder: &Path, before: i64) -> Result<Vec<PathBuf>> {
+    let failed = |path: &Path, error| Error::local("look for unfinished files in", path.display(), error);
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            // Somebody else has just tidied up here.
+            Err(error) if error.kind() == IoErrorKind::NotFound => continue,
+            entries => entries.map_err(|error| failed(&folder, error))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| failed(&folder, error))?;
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == IoErrorKind::NotFound => continue,
+                metadata => metadata.map_err(|error| failed(&entry.path(), error))?,
+            };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else if metadata.is_file() && is_unfinished(&entry.file_name()) && milliseconds(&metadata) < before {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes files, and the folders that are empty without them.
+pub(super) fn delete_unfinished(files: &[PathBuf]) -> Result<()> {
+    for file in files {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != IoErrorKind::NotFound => {
+                return Err(Error::local("delete", file.display(), error));
+            }
+            // A folder that is not empty stays.
+            _ => drop(file.parent().map(fs::remove_dir)),
+        }
+    }
+    Ok(())
+}
+
+/// No key has a `#`, so no object is ever taken for one of these.
+fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn milliseconds(metadata: &fs::Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000)
+}
+
 fn is_there(path: &Path) -> bool {
     path.as_os_str().is_empty() || path.exists()
 }
@@ -73,6 +125,29 @@ mod tests {
         assert_eq!(fs::metadata(top.path().join("a")).unwrap().permissions().mode() & 0o777, 0o700);
         folder(&path, true).unwrap();
         folder(&path, false).unwrap();
+    }
+
+    #[test]
+    fn only_old_unfinished_files_are_swept() {
+        let top = tempfile::tempdir().unwrap();
+        let session = top.path().join("packs/session");
+        fs::create_dir_all(&session).unwrap();
+        let names = ["000000.data", "000000.data#1", "000001.data#x", "000002.data#", "young#1"];
+        for name in names {
+            let file = fs::File::create(session.join(name)).unwrap();
+            let seconds = if name.starts_with("young") { 1000 } else { 999 };
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        }
+        let found = unfinished(top.path(), 1_000_000).unwrap();
+        assert_eq!(found, [session.join("000000.data#1")]);
+        delete_unfinished(&found).unwrap();
+        delete_unfinished(&found).unwrap();
+        assert_eq!(fs::read_dir(&session).unwrap().count(), 4);
+        let alone = top.path().join("packs/other/000000.data#12");
+        fs::create_dir(alone.parent().unwrap()).unwrap();
+        fs::write(&alone, "").unwrap();
+        delete_unfinished(std::slice::from_ref(&alone)).unwrap();
+        assert!(!alone.parent().unwrap().exists() && session.exists());
     }
 
     #[test]

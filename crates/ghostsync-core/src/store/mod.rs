@@ -336,6 +336,18 @@ impl Store {
         first_error
     }
 
+    /// What interrupted writes left in a local store before a time (milliseconds since 1970): files that no listing
+    /// shows. None on any other store.
+    pub(crate) async fn unfinished(&self, before: i64) -> Result<Vec<PathBuf>> {
+        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        blocking(move || local::unfinished(&folder, before)).await
+    }
+
+    /// Deletes such files.
+    pub(crate) async fn delete_unfinished(&self, files: Vec<PathBuf>) -> Result<()> {
+        blocking(move || local::delete_unfinished(&files)).await
+    }
+
     fn failure(&self, action: &'static str, key: &Key, error: object_store::Error) -> Error {
         failure(action, key, &self.location, error)
     }
@@ -354,6 +366,11 @@ fn key_of(error: &object_store::Error) -> Key {
         }
         _ => Key::default(),
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal(format!("a look at the folder did not end: {error}")))?
 }
 
 fn cut_short(key: &Key, received: u64, length: u64) -> Error {

@@ -167,12 +167,14 @@ pub(crate) struct ChunkReader {
     chunks_left: u64,
     bytes_left: u64,
     path: TreePath,
+    visited: Vec<PageRef>,
 }
 
 impl ChunkReader {
     pub(crate) fn new(pages: Arc<Pages>, placed: &Placed) -> Self {
         let path = placed.entry.path.clone();
-        let mut reader = Self { pages, inline: Vec::new(), stack: Vec::new(), chunks_left: 0, bytes_left: 0, path };
+        let (inline, stack, visited) = (Vec::new(), Vec::new(), Vec::new());
+        let mut reader = Self { pages, inline, stack, chunks_left: 0, bytes_left: 0, path, visited };
         let Some(content) = placed.entry.content() else { return reader };
         reader.bytes_left = content.data_bytes();
         match (&placed.content, &content.chunks) {
@@ -201,6 +203,7 @@ impl ChunkReader {
             return self.count(chunks).map(Some);
         }
         while let Some((page, last)) = self.stack.pop() {
+            self.visited.push(page);
             match self.pages.load(&page, Access::Scan).await? {
                 Page::Chunks(chunks)
                     if last.is_none_or(|last| chunks.last().is_some_and(|(chunk, _)| *chunk == last)) =>
@@ -215,6 +218,11 @@ impl ChunkReader {
             }
         }
         if self.chunks_left > 0 || self.bytes_left > 0 { Err(self.damaged()) } else { Ok(None) }
+    }
+
+    /// The list pages that were read since the last call.
+    pub(crate) fn take_visited(&mut self) -> Vec<PageRef> {
+        std::mem::take(&mut self.visited)
     }
 
     fn count(&mut self, chunks: Vec<(ChunkId, ChunkPlacement)>) -> Result<Vec<(ChunkId, ChunkPlacement)>> {

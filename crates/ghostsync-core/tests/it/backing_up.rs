@@ -10,6 +10,7 @@ use ghostsync_core::observer::{NoObserver, Progress};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
 use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::Store;
+use ghostsync_core::testing::tree::noise;
 use ghostsync_core::tree_path::TreePath;
 use object_store::memory::InMemory;
 
@@ -91,4 +92,38 @@ async fn a_hard_link_that_is_carried_forward_without_its_first_member_can_be_res
     assert_eq!(fs::read(destination.join("second")).expect("there"), b"one content");
     assert_eq!(inode("second"), inode("third"));
     assert!(!destination.join("first").exists());
+}
+
+/// A file of so many MiB that do not compress, written in pieces.
+fn write_large(path: &Path, megabytes: u64) {
+    let mut file = fs::File::create(path).expect("a file");
+    for number in 0..megabytes {
+        std::io::Write::write_all(&mut file, &noise(number, 1 << 20)).expect("written");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_large_file_had_is_not_stored_again_when_it_changes_moves_or_is_copied() {
+    let repository = repository().await;
+    let source = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| source.path().join(name);
+    // More chunks than an entry names itself.
+    let megabytes = 400;
+    write_large(&at("large"), megabytes);
+    let first = run(&repository, source.path()).await;
+    assert!(first.uploaded_bytes > megabytes << 20);
+
+    let mut file = fs::File::options().write(true).open(at("large")).expect("a file");
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(100 << 20)).expect("there");
+    std::io::Write::write_all(&mut file, b"changed").expect("written");
+    drop(file);
+    let changed = run(&repository, source.path()).await;
+    assert_eq!((changed.outcome, changed.changes.changed), (BackupOutcome::Done, 1));
+    assert!(changed.uploaded_bytes < 12 << 20, "{} bytes for a changed chunk", changed.uploaded_bytes);
+
+    fs::rename(at("large"), at("moved")).expect("moved");
+    fs::copy(at("moved"), at("copy")).expect("copied");
+    let moved = run(&repository, source.path()).await;
+    assert_eq!((moved.changes.moved, moved.changes.added), (1, 1));
+    assert!(moved.uploaded_bytes < 1 << 20, "{} bytes for no new chunk", moved.uploaded_bytes);
 }

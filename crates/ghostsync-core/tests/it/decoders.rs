@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ghostsync_core::id::{PageId, RepositoryId, SessionId, SnapshotId};
-use ghostsync_core::receipt::{DirectoryId, Receipt};
+use ghostsync_core::receipt::{DirectoryId, DirectoryMark, Receipt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -58,7 +58,7 @@ fn receipt() -> Receipt {
         tree: Some(PageId::from_bytes([3; 32])),
         entries: 22,
         bytes: 6592,
-        directory: DirectoryId { device: 4, inode: 5 },
+        directory: DirectoryMark { id: DirectoryId { device: 4, inode: 5 }, born: None },
         finished: "2026-01-02T03:04:05Z".parse().expect("a time"),
         quarantined: None,
         pending: Some(SessionId::from_bytes([6; 16])),

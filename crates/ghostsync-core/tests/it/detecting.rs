@@ -10,7 +10,7 @@ use ghostsync_core::format::commit::{Commit, LogEntry, TipName, decode_log_entry
 use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::history::judge::Overtaken;
 use ghostsync_core::id::{SessionId, SnapshotId};
-use ghostsync_core::maintain::{CheckOptions, CheckReport, check};
+use ghostsync_core::maintain::{CheckOptions, CheckReport, PruneOptions, check, prune};
 use ghostsync_core::observer::{NoObserver, Progress};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, Selector, hold, tag};
 use ghostsync_core::restore::{RestoreOptions, restore};
@@ -209,6 +209,25 @@ async fn what_began_below_the_floor_is_void_and_reported() {
     assert_eq!(report.void.iter().map(|(void, _)| void.clone()).collect::<Vec<_>>(), [key.to_string()]);
     assert!(report.damage.is_empty(), "{report:?}");
     assert_eq!(back_up(&repository, "on and on").await.outcome, BackupOutcome::Done);
+}
+
+#[tokio::test]
+async fn nothing_is_pruned() {
+    let memory = Arc::new(InMemory::new());
+    let repository = create(&memory).await;
+    let _ = back_up(&repository, "base").await;
+    memory
+        .put(
+            &keys::data_pack("00000000000000000000-00000000000000000000000000000001/000001".parse().expect("a name")),
+            "x".into(),
+        )
+        .await
+        .expect("written");
+    let before = memory.list(None).try_collect::<Vec<_>>().await.expect("listed").len();
+    let options = PruneOptions { grace: Duration::ZERO, session_idle: Duration::ZERO, ..PruneOptions::default() };
+    let error = prune(&repository, options, &NoObserver).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(memory.list(None).try_collect::<Vec<_>>().await.expect("listed").len(), before);
 }
 
 #[tokio::test]

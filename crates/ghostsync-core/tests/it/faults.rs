@@ -234,3 +234,40 @@ async fn marks_set_while_others_commit_are_all_there() {
     assert_eq!((snapshot.tags["a"].as_str(), snapshot.hold.as_deref()), ("1", Some("because")));
     assert_eq!(state.commit.snapshots.len(), 4);
 }
+
+/// A directory with a receipt went to a fork from itself when the commit of its own earlier run, whose answer had been
+/// lost, landed after the next run had read the head.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_of_this_very_directory_that_lands_late_is_followed_and_not_forked_from() {
+    let folder = quick_folder();
+    let (first, source, receipt) =
+        (folder.path().join("first"), folder.path().join("source"), folder.path().join("receipt"));
+    fill(&first, 1);
+    let store = Arc::new(InMemory::new());
+    back_up(&create(store.clone()).await, &first).await;
+    let with_receipt = RestoreOptions { receipt: Some(receipt.clone()), ..RestoreOptions::default() };
+    let restored = restore(&sound(&store).await, &source, with_receipt, Arc::new(NoObserver)).await;
+    assert!(restored.expect("restored").problems.is_empty());
+
+    let options = BackupOptions { receipt: Some(receipt), ..BackupOptions::default() };
+    let is_commit =
+        |operation, key: &object_store::path::Path| operation == Operation::Create && key.as_ref().starts_with("log/");
+    let late = FaultStore::new(store.clone(), move |call| is_commit(call.operation, &call.key).then_some(Fault::Late));
+    fs::write(source.join("one"), "1").expect("a file");
+    let repository = Repository::open(settling(late.clone()), OpenOptions::default()).await.expect("a repository");
+    let ran = backup(&repository, &source, options.clone(), Arc::new(NoObserver)).await;
+    assert_eq!(ran.expect_err("no answer").kind(), ErrorKind::Unknown);
+
+    fs::write(source.join("two"), "2").expect("a file");
+    let landing = FaultStore::new(store.clone(), move |call| {
+        if is_commit(call.operation, &call.key) {
+            futures::executor::block_on(late.land());
+        }
+        None
+    });
+    let repository = Repository::open(settling(landing), OpenOptions::default()).await.expect("a repository");
+    let report = backup(&repository, &source, options, Arc::new(NoObserver)).await.expect("a backup");
+    assert_eq!((report.outcome, report.branch.as_str(), report.changes.added), (BackupOutcome::Done, "main", 1));
+    assert_eq!(sound(&store).await.state().await.expect("a state").commit.snapshots.len(), 3);
+    assert_restores(&sound(&store).await, &report.snapshot.expect("one").to_string(), &source, "the second").await;
+}

@@ -13,7 +13,7 @@ use ghostsync_core::guard::{Cap, Guard, Policy, Refusal};
 use ghostsync_core::history::judge::Overtaken;
 use ghostsync_core::id::SnapshotId;
 use ghostsync_core::observer::{NoObserver, Progress};
-use ghostsync_core::receipt::{DirectoryId, Receipt};
+use ghostsync_core::receipt::{DirectoryMark, Receipt};
 use ghostsync_core::repository::{OpenOptions, Repository};
 use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::Store;
@@ -330,7 +330,7 @@ async fn a_receipt_whose_snapshot_is_gone_is_refused_and_says_so() {
         tree: Some(head.tree.page),
         entries: head.entries,
         bytes: head.bytes,
-        directory: DirectoryId::of(&bench.source()).expect("a directory"),
+        directory: DirectoryMark::of(&bench.source()).expect("a directory"),
         finished: head.time,
         quarantined: None,
         pending: None,

@@ -4,12 +4,15 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, clippy::type_complexity)]
 
 mod backing_up;
+mod claims;
 mod cutting;
 mod damage;
 mod decoders;
 mod detecting;
 mod faults;
 mod floors;
+mod forgetting;
+mod frozen;
 mod gcs_stub;
 mod golden;
 mod guards;
@@ -20,11 +23,13 @@ mod hostile_snapshots;
 mod http_stub;
 mod interrupts;
 mod limits;
+mod pruning;
 mod real_stores;
 mod receipts;
 mod recover_by_hand;
 mod requests;
 mod restoring;
+mod resuming;
 mod server;
 mod small_writer;
 mod store_probe;

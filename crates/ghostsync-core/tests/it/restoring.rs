@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ghostsync_core::backup::{BackupOptions, backup};
+use ghostsync_core::backup::{BackupOptions, BackupOutcome, backup};
 use ghostsync_core::guard::{Cap, Guard, Policy};
 use ghostsync_core::id::{RepositoryId, SnapshotId};
 use ghostsync_core::interrupt::Interrupt;
 use ghostsync_core::observer::{NoObserver, Observer, Progress};
-use ghostsync_core::receipt::{DirectoryId, Receipt, ReceiptError};
+use ghostsync_core::receipt::{DirectoryMark, Receipt, ReceiptError};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
 use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, restore};
 use ghostsync_core::store::Store;
@@ -227,13 +227,29 @@ async fn the_receipt_is_written_last_and_names_what_was_restored() {
     let report = sample.restore(options.clone()).await.expect("a restore");
     assert_eq!(report.snapshot, Some(sample.snapshot));
     let receipt = Receipt::load(&sample.receipt()).expect("a receipt");
-    let id = DirectoryId::of(&sample.destination()).expect("a directory");
+    let id = DirectoryMark::of(&sample.destination()).expect("a directory");
     assert_eq!(receipt.check(sample.repository.id(), "main", id), Ok(()));
     assert_eq!((receipt.snapshot, receipt.entries), (Some(sample.snapshot), 7));
     // With a receipt of this repository nothing more need be said.
     fs::write(sample.destination().join("c"), b"changed").expect("written");
     complete(&sample.restore(options).await.expect("a restore"));
     assert_same(sample.source.path(), &sample.destination());
+}
+
+#[tokio::test]
+async fn a_receipt_never_stands_for_a_directory_that_excludes_left_incomplete() {
+    let sample = Sample::new().await;
+    let with = |pattern: &str| RestoreOptions {
+        receipt: Some(sample.receipt()),
+        exclude: vec![pattern.to_owned()],
+        ..RestoreOptions::default()
+    };
+    let error = sample.restore(with("c")).await.expect_err("a backup after that would take c for removed");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().starts_with("c is in the snapshot and excluded"), "{error}");
+    assert!(!sample.receipt().exists() && !sample.destination().exists(), "nothing was done");
+    complete(&sample.restore(with("*.nothing-like-it")).await.expect("a restore"));
+    assert!(sample.receipt().exists());
 }
 
 #[tokio::test]
@@ -783,15 +799,18 @@ async fn a_normal_user_gets_everything_but_owners() {
         std::os::unix::fs::chown(source.join(name), Some(owner), Some(owner)).expect("given");
         fs::set_permissions(source.join(name), PermissionsExt::from_mode(mode)).expect("set");
     }
-    let device = rustix::fs::makedev(1, 3);
-    let kind = rustix::fs::FileType::CharacterDevice;
-    let made = rustix::fs::mknodat(rustix::fs::CWD, source.join("device"), kind, 0o600.into(), device);
     let objects = object_store::local::LocalFileSystem::new_with_prefix({
         fs::create_dir(&store).expect("made");
         &store
     });
     let repository = create(Arc::new(objects.expect("a store"))).await;
     back_up(&repository, &source).await;
+    let device = rustix::fs::makedev(1, 3);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    let made = rustix::fs::mknodat(rustix::fs::CWD, source.join("device"), kind, 0o600.into(), device);
+    let with_device = BackupOptions { branch: "device".into(), ..BackupOptions::default() };
+    let backed_up = backup(&repository, &source, with_device, Arc::new(NoObserver)).await;
+    assert_eq!(backed_up.expect("a backup").outcome, BackupOutcome::Done);
     let itself = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().expect("a folder");
     let program = itself.path().join("test");
     fs::copy(std::env::current_exe().expect("a program"), &program).expect("copied");
@@ -814,14 +833,15 @@ async fn as_a_normal_user(store: &Path) {
     let folder = tempfile::tempdir().expect("a folder");
     let (destination, receipt) = (folder.path().join("destination"), folder.path().join("receipt.json"));
     let has_device = std::env::var_os("GHOSTSYNC_TEST_DEVICE").is_some_and(|made| made == "1");
-    let exclude: Vec<String> = if has_device { vec!["/device".into()] } else { Vec::new() };
     if has_device {
-        let report = run(&repository, &destination, RestoreOptions::default()).await.expect("a restore");
+        let options = RestoreOptions { branch: "device".into(), receipt: Some(receipt.clone()), ..changed() };
+        let report = run(&repository, &destination, options).await.expect("a restore");
+        assert!(!receipt.exists());
         let incomplete: Vec<_> = report.problems.iter().filter(|problem| problem.incomplete).collect();
         assert!(incomplete.len() == 1 && incomplete[0].path == path("device"), "{incomplete:?}");
     }
     for round in 0..2 {
-        let options = RestoreOptions { receipt: Some(receipt.clone()), exclude: exclude.clone(), ..changed() };
+        let options = RestoreOptions { receipt: Some(receipt.clone()), ..changed() };
         let report = run(&repository, &destination, options).await.expect("a restore");
         assert!(report.problems.len() <= 1 && report.problems.iter().all(|problem| !problem.incomplete), "{report:?}");
         assert!(round == 0 || report.written == 0, "{report:?}");

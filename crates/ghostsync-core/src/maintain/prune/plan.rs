@@ -1,0 +1,288 @@
+//! What a prune would do: pure functions of what lies in the store and of what snapshots need.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use object_store::ObjectMeta;
+use object_store::path::Path as Key;
+
+use super::reach::Needed;
+use crate::format::commit::Commit;
+use crate::id::PackName;
+use crate::store::keys;
+
+/// A time of the store's clock, in milliseconds since 1970.
+pub(super) type Millis = i64;
+
+/// A pack, by name and kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Pack {
+    pub(super) name: PackName,
+    is_meta: bool,
+}
+
+impl Pack {
+    pub(super) fn data(name: PackName) -> Self {
+        Self { name, is_meta: false }
+    }
+
+    pub(super) fn meta(name: PackName) -> Self {
+        Self { name, is_meta: true }
+    }
+
+    pub(super) fn key(self) -> Key {
+        if self.is_meta { keys::meta_pack(self.name) } else { keys::data_pack(self.name) }
+    }
+
+    /// The pack that a key names; `None` for what somebody else put there.
+    fn of(key: &Key) -> Option<Self> {
+        let name = key.as_ref().strip_prefix("packs/")?;
+        match (name.strip_suffix(".data"), name.strip_suffix(".meta")) {
+            (Some(name), _) => name.parse().ok().map(Self::data),
+            (_, Some(name)) => name.parse().ok().map(Self::meta),
+            (None, None) => None,
+        }
+    }
+}
+
+/// A pack that lies in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListedPack {
+    pub(super) pack: Pack,
+    pub(super) bytes: u64,
+    pub(super) modified: Millis,
+}
+
+/// A commit, or its stub, that lies in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListedCommit {
+    pub(super) seq: u64,
+    pub(super) bytes: u64,
+    pub(super) modified: Millis,
+}
+
+pub(super) fn modified(object: &ObjectMeta) -> Millis {
+    object.last_modified.timestamp_millis()
+}
+
+/// The packs of a listing; what has another name is not touched.
+pub(super) fn packs(listed: &[ObjectMeta]) -> Vec<ListedPack> {
+    let of = |object: &ObjectMeta| {
+        Some(ListedPack { pack: Pack::of(&object.location)?, bytes: object.size, modified: modified(object) })
+    };
+    listed.iter().filter_map(of).collect()
+}
+
+/// The commits of a listing, oldest first.
+pub(super) fn commits(listed: &[ObjectMeta]) -> Vec<ListedCommit> {
+    let of = |object: &ObjectMeta| {
+        let name = object.location.filename()?.strip_suffix(".json.zst")?;
+        let seq = name.parse().ok().filter(|seq| keys::commit(*seq) == object.location)?;
+        Some(ListedCommit { seq, bytes: object.size, modified: modified(object) })
+    };
+    let mut commits: Vec<_> = listed.iter().filter_map(of).collect();
+    commits.sort_unstable_by_key(|commit| commit.seq);
+    commits
+}
+
+/// Tells whether so much time has passed since then; no time at all always has.
+pub(super) fn has_passed(since: Millis, now: Millis, wait: Duration) -> bool {
+    let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    wait == 0 || now.saturating_sub(since) >= wait
+}
+
+/// What lies in the store, and when it was looked at.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) now: Millis,
+    pub(super) packs: Vec<ListedPack>,
+    pub(super) commits: Vec<ListedCommit>,
+}
+
+/// What the next commit says, if one is needed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) session_floor: u64,
+    pub(super) draining: Vec<PackName>,
+    /// Bytes that are alive in draining packs.
+    pub(super) draining_bytes: u64,
+    /// Something comes of that commit.
+    pub(super) needs_commit: bool,
+}
+
+/// Decides what the commit after `base` says.
+pub(super) fn plan(
+    base: &Commit,
+    listed: &Listed,
+    needed: &HashMap<Pack, Needed>,
+    idle: Duration,
+    max_rewrite: u64,
+) -> Plan {
+    let floor = session_floor(base, listed, idle);
+    let (draining, draining_bytes) = draining(&listed.packs, needed, max_rewrite);
+    let garbage = || garbage(&listed.packs, needed, u64::MAX);
+    let frees = garbage().any(|pack| (base.session_floor..floor).contains(&pack.pack.name.begin));
+    // No floor that is not above the head is above what began at the head: any commit makes the next one possible.
+    let is_stuck = |pack: ListedPack| {
+        let begin = pack.pack.name.begin;
+        begin == base.seq && begin >= floor && has_passed(pack.modified, listed.now, idle)
+    };
+    let waits_for_a_commit = garbage().any(is_stuck);
+    let needs_commit = frees || waits_for_a_commit || draining != base.draining;
+    Plan { session_floor: if frees { floor } else { base.session_floor }, draining, draining_bytes, needs_commit }
+}
+
+/// The highest floor such that no session below it has shown activity for so long, but never lower than it was, nor
+/// above the number of the commit that carries it.
+///
+/// A session shows activity by its packs. One that has none yet began before the commit with its floor's number was
+/// made, so that commit must be as old.
+fn session_floor(base: &Commit, listed: &Listed, idle: Duration) -> u64 {
+    let next = base.seq + 1;
+    if idle.is_zero() {
+        return next.max(base.session_floor);
+    }
+    let is_idle = |modified| has_passed(modified, listed.now, idle);
+    let oldest_active =
+        listed.packs.iter().filter(|listed| !is_idle(listed.modified)).map(|listed| listed.pack.name.begin);
+    let newest_old = listed.commits.iter().filter(|commit| is_idle(commit.modified)).map(|commit| commit.seq).max();
+    let floor = oldest_active.min().unwrap_or(next).min(newest_old.unwrap_or(0)).min(next);
+    floor.max(base.session_floor)
+}
+
+/// The rule: packs that no snapshot needs, of sessions that began below the floor.
+pub(super) fn garbage<'a, T>(
+    packs: &'a [ListedPack],
+    needed: &'a HashMap<Pack, T>,
+    floor: u64,
+) -> impl Iterator<Item = ListedPack> + 'a {
+    packs.iter().filter(move |listed| listed.pack.name.begin < floor && !needed.contains_key(&listed.pack)).copied()
+}
+
+/// The packs that backups should move out of: less than half alive, and within what they follow. Those that free the
+/// most for each byte that is moved come first, as long as what is alive in them fits the budget.
+fn draining(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -> (Vec<PackName>, u64) {
+    let of = |listed: &ListedPack| {
+        let needed = needed.get(&listed.pack).filter(|needed| needed.of_head)?;
+        (needed.alive_bytes < listed.bytes / 2).then_some((*listed, needed.alive_bytes))
+    };
+    let mut emptiest: Vec<_> = packs.iter().filter_map(of).collect();
+    emptiest.sort_unstable_by_key(|(listed, alive)| (alive * 1000 / listed.bytes.max(1), listed.pack));
+    let (mut names, mut bytes) = (Vec::new(), 0);
+    for (listed, alive) in emptiest {
+        if bytes + alive <= budget {
+            bytes += alive;
+            names.push(listed.pack.name);
+        }
+    }
+    names.sort_unstable();
+    (names, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{CommitHash, SessionId};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn minutes(minutes: i64) -> Millis {
+        minutes * 60_000
+    }
+
+    fn pack(begin: u64, number: u32) -> Pack {
+        Pack::data(PackName { begin, session: SessionId::from_bytes([1; 16]), number })
+    }
+
+    fn lies(pack: Pack, bytes: u64, modified: Millis) -> ListedPack {
+        ListedPack { pack, bytes, modified }
+    }
+
+    fn base(seq: u64, session_floor: u64) -> Commit {
+        Commit { seq, session_floor, ..Commit::empty(CommitHash::of(b"config")) }
+    }
+
+    /// Commits that were made once an hour, from hour 1 on.
+    fn listed(now: Millis, packs: Vec<ListedPack>, newest: u64) -> Listed {
+        let commits =
+            (1..=newest).map(|seq| ListedCommit { seq, bytes: 1, modified: minutes(60 * seq as i64) }).collect();
+        Listed { now, packs, commits }
+    }
+
+    #[test]
+    fn the_floor_passes_only_sessions_that_have_long_been_silent() {
+        let floor = |packs: &[(u64, i64)], idle, floor| {
+            let packs = packs.iter().map(|(begin, at)| lies(pack(*begin, 0), 1, minutes(*at))).collect();
+            session_floor(&base(10, floor), &listed(minutes(630), packs, 10), idle)
+        };
+        assert_eq!(floor(&[], HOUR, 0), 9, "a session without packs began before commit 9 was made, 90 minutes ago");
+        assert_eq!(floor(&[(3, 500), (4, 570)], HOUR, 0), 9);
+        assert_eq!(floor(&[(3, 500), (4, 571)], HOUR, 0), 4, "session 4 was active 59 minutes ago");
+        assert_eq!(floor(&[(3, 500), (4, 571)], HOUR, 7), 7, "it never sinks");
+        assert_eq!(floor(&[(10, 630)], Duration::ZERO, 0), 11, "everybody counts as idle, also who wrote just now");
+        assert_eq!(floor(&[], HOUR * 24, 0), 0);
+        assert_eq!(session_floor(&base(0, 0), &listed(0, Vec::new(), 0), Duration::ZERO), 1);
+        assert_eq!(session_floor(&base(5, 0), &listed(minutes(999), Vec::new(), 9), HOUR), 6, "not above its commit");
+    }
+
+    #[test]
+    fn garbage_is_what_nobody_needs_and_nobody_may_commit_any_more() {
+        let packs = [lies(pack(1, 0), 1, 0), lies(pack(1, 1), 1, 0), lies(pack(2, 0), 1, 0)];
+        let needed = HashMap::from([(pack(1, 1), ())]);
+        let below = |floor| garbage(&packs, &needed, floor).map(|listed| listed.pack).collect::<Vec<_>>();
+        assert_eq!(below(1), []);
+        assert_eq!(below(2), [pack(1, 0)]);
+        assert_eq!(below(3), [pack(1, 0), pack(2, 0)]);
+        let same_name = HashMap::from([(Pack::meta(pack(1, 0).name), ())]);
+        assert_eq!(garbage(&packs[..1], &same_name, 2).count(), 1, "the kind is part of the name");
+    }
+
+    #[test]
+    fn a_commit_is_made_only_if_something_comes_of_it() {
+        let needs = |packs: &[(u64, i64)], floor: u64, idle| {
+            let packs = packs.iter().map(|(begin, at)| lies(pack(*begin, 0), 1, minutes(*at))).collect();
+            let plan = plan(&base(10, floor), &listed(minutes(999), packs, 10), &HashMap::new(), idle, 0);
+            (plan.needs_commit, plan.session_floor)
+        };
+        assert_eq!(needs(&[], 3, HOUR), (false, 3));
+        assert_eq!(needs(&[(2, 0)], 3, HOUR), (false, 3), "it lies below the floor already");
+        assert_eq!(needs(&[(4, 0)], 3, HOUR), (true, 10));
+        assert_eq!(needs(&[(10, 0)], 3, HOUR), (true, 3), "no floor could be above it: the next one can");
+        assert_eq!(needs(&[(10, 990)], 3, HOUR), (false, 3));
+        assert_eq!(needs(&[(10, 990)], 3, Duration::ZERO), (true, 11));
+    }
+
+    #[test]
+    fn packs_that_are_mostly_dead_drain_within_the_budget() {
+        let packs: Vec<_> = (0..5).map(|number| lies(pack(1, number), 100, 0)).collect();
+        let need = |alive_bytes, of_head| Needed { alive_bytes, of_head };
+        let needed = HashMap::from([
+            (pack(1, 0), need(49, true)),
+            (pack(1, 1), need(10, true)),
+            (pack(1, 2), need(50, true)),
+            // Backups move only what their parent refers to.
+            (pack(1, 3), need(1, false)),
+        ]);
+        let names = |budget| {
+            let (names, bytes) = draining(&packs, &needed, budget);
+            (names.into_iter().map(|name| name.number).collect::<Vec<_>>(), bytes)
+        };
+        assert_eq!(names(1000), (vec![0, 1], 59));
+        assert_eq!(names(58), (vec![1], 10));
+        assert_eq!(names(9), (vec![], 0));
+    }
+
+    #[test]
+    fn names_of_others_are_no_packs() {
+        for (key, is_pack) in [
+            ("packs/00000000000000000001-01010101010101010101010101010101/000000.data", true),
+            ("packs/00000000000000000001-01010101010101010101010101010101/000000.meta", true),
+            ("packs/00000000000000000001-01010101010101010101010101010101/000000.txt", false),
+            ("packs/00000000000000000001-01010101010101010101010101010101/0.data", false),
+            ("packs/notes.data", false),
+        ] {
+            let parsed = Pack::of(&Key::from(key));
+            assert_eq!(parsed.map(|pack| pack.key() == Key::from(key)), is_pack.then_some(true), "{key}");
+        }
+    }
+}
