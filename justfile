@@ -80,8 +80,8 @@ model-full: (model "whole")
 stores *ARGS: (_only "ghostsync-core" real_stores ARGS) (_only "ghostsync-cli" real_stores ARGS)
 
 # N rounds of real processes that back up at once, on real stores that cannot create an object at most once
-races N="100":
-    GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli real_stores_races
+store-races N="100":
+    GHOSTSYNC_STORE_RACES={{ N }} just _only ghostsync-cli real_stores_races
 
 # Runs the integration tests of a crate whose names contain FILTER, ignored ones too; no such test is a failure
 _only CRATE FILTER *ARGS:
@@ -109,7 +109,7 @@ kills N="20":
 
 # N operations of racing processes on one repository: backups, claims, forgets, prunes, some of them killed
 races N="120":
-    GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli races
+    GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli races::races_of
 
 # The large cases that the tests leave out: minutes, and gigabytes of disk
 scale:

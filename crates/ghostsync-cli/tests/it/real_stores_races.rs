@@ -2,7 +2,7 @@
 //!
 //! In commit mode `detect` every snapshot that anybody was told of is there afterwards, on the branch or on a fork, and
 //! whoever lost was told so. In commit mode `atomic`, with the probe overridden, the same races lose snapshots: that is
-//! what the probe is for. `GHOSTSYNC_RACES` says how many rounds (`just races N`).
+//! what the probe is for. `GHOSTSYNC_STORE_RACES` says how many rounds (`just store-races N`).
 //!
 //! The servers are started by `scripts/stores`; one that is not installed is skipped, visibly.
 
@@ -17,7 +17,7 @@ use crate::server::Server;
 const WRITERS: usize = 4;
 
 fn rounds(default: usize) -> usize {
-    std::env::var("GHOSTSYNC_RACES").map_or(default, |rounds| rounds.parse().expect("a number"))
+    std::env::var("GHOSTSYNC_STORE_RACES").map_or(default, |rounds| rounds.parse().expect("a number"))
 }
 
 /// A repository on a real store, with a source for each of several writers.
