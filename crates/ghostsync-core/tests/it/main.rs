@@ -29,6 +29,7 @@ mod requests;
 mod restoring;
 mod resuming;
 mod server;
+mod simulation;
 mod small_writer;
 mod store_probe;
 mod store_requests;
