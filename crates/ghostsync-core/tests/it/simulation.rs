@@ -10,8 +10,9 @@ mod random;
 mod schedule;
 mod store;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use schedule::{Failure, Setting, Tally, simulate};
@@ -19,9 +20,10 @@ use store::Creates;
 
 /// Seeds that `cargo test` tries; `just simulate` tries more.
 const SEEDS: u64 = 60;
-const JOBS: usize = 24;
+/// What is started in each, all in all.
+const JOBS: usize = 30;
 /// Nothing hangs; this is for a defect in the simulation itself.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 type Outcome = Result<(Tally, Vec<String>), Failure>;
 
@@ -33,14 +35,20 @@ fn number(name: &str, default: u64) -> u64 {
 fn each(first: u64, seeds: u64, creates: Creates, mut function: impl FnMut(u64, Outcome) -> bool) {
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64).min(seeds);
     let next = Arc::new(AtomicU64::new(first));
+    let running = Arc::new(Mutex::new(BTreeSet::new()));
     let (sender, outcomes) = mpsc::channel();
     for _ in 0..threads {
-        let (next, sender) = (Arc::clone(&next), sender.clone());
+        let (next, running, sender) = (Arc::clone(&next), Arc::clone(&running), sender.clone());
         std::thread::spawn(move || {
             loop {
                 let seed = next.fetch_add(1, Ordering::SeqCst);
-                let setting = Setting { seed, creates, jobs: JOBS };
-                if seed >= first + seeds || sender.send((seed, simulate(setting))).is_err() {
+                if seed >= first + seeds {
+                    return;
+                }
+                running.lock().expect("no panic").insert(seed);
+                let outcome = simulate(Setting { seed, creates, jobs: JOBS });
+                running.lock().expect("no panic").remove(&seed);
+                if sender.send((seed, outcome)).is_err() {
                     return;
                 }
             }
@@ -48,7 +56,8 @@ fn each(first: u64, seeds: u64, creates: Creates, mut function: impl FnMut(u64, 
     }
     drop(sender);
     for _ in 0..seeds {
-        let (seed, outcome) = outcomes.recv_timeout(LIMIT).expect("no seed came to its end");
+        let next = outcomes.recv_timeout(LIMIT);
+        let (seed, outcome) = next.unwrap_or_else(|error| panic!("{error} at one of the seeds {running:?}"));
         if function(seed, outcome) {
             return;
         }
@@ -82,6 +91,7 @@ fn every_invariant_holds_whatever_the_store_and_the_schedule_do() {
             "forked",
             "claimed",
             "restored",
+            "begun anew",
             "unknown",
             "killed",
             "commits that were late",

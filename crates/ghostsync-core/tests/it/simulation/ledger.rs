@@ -77,6 +77,12 @@ impl Ledger {
         self.commits.iter().map(|(commit, _)| commit).filter(move |commit| of(&commit.session) == Some(process))
     }
 
+    /// How many sessions of a process uploaded something.
+    pub(super) fn sessions_with_packs(&self, process: usize) -> usize {
+        let of_process = |session: &&Session| session.writer.process == process && session.begin.is_some();
+        self.sessions.values().filter(of_process).count()
+    }
+
     /// A process knows how it ended: what its sessions have not committed by now, they never will.
     pub(super) fn close(&mut self, process: usize) {
         for session in self.sessions.values_mut().filter(|session| session.writer.process == process) {

@@ -49,6 +49,8 @@ pub(super) struct Failure {
 
 /// At most so many processes at a time.
 const MAX_RUNNING: usize = 4;
+/// How often each of the actors does something, compared with the others: one line is taken for the whole simulation.
+const POPULATIONS: [[usize; 6]; 4] = [[4, 4, 0, 0, 5, 1], [1, 1, 4, 4, 4, 1], [2, 2, 2, 2, 4, 2], [3, 5, 3, 0, 5, 1]];
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,7 @@ pub(super) struct Simulation {
     random: Random,
     _folder: tempfile::TempDir,
     actors: Vec<Actor>,
+    population: [usize; 6],
     jobs_left: usize,
     step: u64,
     tick: SignedDuration,
@@ -99,6 +102,7 @@ impl Simulation {
     fn new(setting: Setting) -> Self {
         let mut random = Random::new(setting.seed);
         let folder = quick_folder();
+        // In the order of the populations.
         let actors = [
             ("plain", Role::Plain { cache: false }),
             ("cached", Role::Plain { cache: true }),
@@ -113,6 +117,7 @@ impl Simulation {
             shared: Shared::new(setting.creates, now),
             actors: actors.iter().map(|(name, role)| Actor::new(name, *role, folder.path())).collect(),
             _folder: folder,
+            population: *random.pick(&POPULATIONS),
             jobs_left: setting.jobs,
             step: 0,
             tick,
@@ -187,6 +192,11 @@ impl Simulation {
                 .any(|waiting| hub.processes[waiting.process].is_unsure && asks_for_commit(&waiting.request));
             (waiting, hub.late.len(), is_unsure)
         };
+        // Only for a hint does a client wait no longer than some seconds: its fate is decided before any time passes.
+        let hint = self.shared.lock().hint();
+        if hint.is_some() {
+            return self.serve(hint).await;
+        }
         let running = self.running().len();
         let may_start = self.jobs_left > 0 && running < MAX_RUNNING;
         if waiting == 0 && !may_start && late == 0 {
@@ -201,7 +211,7 @@ impl Simulation {
             (if waiting > 0 { 60 } else { 0 }, 1),
             (if late > 0 { 4 } else { 0 }, 2),
             (if running > 0 && self.trouble > 20 { 1 } else { 0 }, 3),
-            (if running > 1 { 2 } else { 0 }, 4),
+            (if running > 1 { 1 } else { 0 }, 4),
             (if is_unsure { 5 } else { 0 }, 5),
         ];
         let mut at = self.random.below(weights.iter().map(|(weight, _)| weight).sum());
@@ -212,7 +222,7 @@ impl Simulation {
         });
         match chosen.map(|(_, choice)| *choice) {
             Some(0) => self.start_something().await,
-            Some(1) => self.serve().await,
+            Some(1) => self.serve(None).await,
             Some(2) => self.land(),
             Some(3) => self.kill_one().await,
             Some(4) => self.stall(),
@@ -223,7 +233,8 @@ impl Simulation {
     // Who starts.
 
     async fn start_something(&mut self) -> Result<(), String> {
-        let idle: Vec<usize> = (0..self.actors.len()).filter(|actor| self.actors[*actor].running.is_none()).collect();
+        let weight = |actor: usize| if self.actors[actor].running.is_none() { self.population[actor] } else { 0 };
+        let idle: Vec<usize> = (0..self.actors.len()).flat_map(|actor| vec![actor; weight(actor)]).collect();
         let actor = *self.random.pick(&idle);
         let Some(job) = self.next_job(actor) else { return Ok(()) };
         self.jobs_left -= 1;
@@ -331,7 +342,8 @@ impl Simulation {
 
     // What becomes of requests.
 
-    async fn serve(&mut self) -> Result<(), String> {
+    /// Decides about one request: that of this process, or of any.
+    async fn serve(&mut self, of: Option<usize>) -> Result<(), String> {
         let (waiting, plain) = {
             let mut hub = self.shared.lock();
             let step = self.step;
@@ -339,7 +351,10 @@ impl Simulation {
             processes.retain(|process| hub.processes[*process].stalled_until <= step);
             processes.sort_unstable();
             processes.dedup();
-            let process = *self.random.pick(&processes);
+            let process = match of {
+                Some(process) => process,
+                None => *self.random.pick(&processes),
+            };
             let mut of_process: Vec<(String, u64)> = Vec::new();
             for at in 0..hub.waiting.len() {
                 if hub.waiting[at].process == process {
@@ -582,6 +597,9 @@ impl Simulation {
             let hub = self.shared.lock();
             hub.ledger.commits_of(process).map(|commit| (commit.seq, commit.op["kind"].to_string())).collect()
         };
+        if self.shared.lock().ledger.sessions_with_packs(process) > 1 {
+            self.count("begun anew");
+        }
         let made_snapshot = made.iter().any(|(_, kind)| kind.contains("backup") || kind.contains("fork"));
         match ended {
             Ended::Backup(Ok(report)) => {
@@ -694,6 +712,12 @@ impl Simulation {
 }
 
 impl super::store::Hub {
+    /// A process that waits for the hint to be written.
+    fn hint(&self) -> Option<usize> {
+        let is_hint = |request: &Request| matches!(request, Request::Write(write) if *write.key() == keys::head());
+        self.waiting.iter().find(|waiting| is_hint(&waiting.request)).map(|waiting| waiting.process)
+    }
+
     fn is_quiet(&self, process: usize, since: u64) -> bool {
         if self.processes[process].ended.is_some() {
             return true;
