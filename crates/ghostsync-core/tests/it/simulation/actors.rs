@@ -14,7 +14,7 @@ use ghostsync_core::id::SnapshotId;
 use ghostsync_core::maintain::{ForgetOptions, KeepRules, PruneOptions, PruneReport, Scope, forget, prune};
 use ghostsync_core::observer::NoObserver;
 use ghostsync_core::receipt::Receipt;
-use ghostsync_core::repository::{Claim, OpenOptions, Repository, Selector, claim, promote, release};
+use ghostsync_core::repository::{Claim, OpenOptions, Repository, Selector, claim, hold, promote, release};
 use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::tree::noise;
@@ -41,6 +41,7 @@ pub(super) enum Job {
     Forget { last: u32, scope: Scope },
     Prune { grace: Duration, session_idle: Duration },
     Promote(SnapshotId),
+    Hold(SnapshotId, bool),
 }
 
 /// How that ended.
@@ -66,6 +67,7 @@ pub(super) struct Writer {
     pub(super) content: Content,
     /// It takes up a journal: it may make a snapshot of an unchanged tree, to take a number that was asked for.
     pub(super) may_repeat: bool,
+    pub(super) backs_up: bool,
     /// When killed it is told an error instead of being torn down.
     pub(super) ends_by_error: bool,
 }
@@ -109,14 +111,13 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Backs up, and knows of no holders.
-    Plain {
-        cache: bool,
-    },
+    Plain { cache: bool },
     /// Claims the branch, restores with a receipt, backs up, releases.
     Holder,
-    /// Forgets, prunes, promotes.
+    /// Forgets and prunes.
     Keeper,
-    Reader,
+    /// Reads, promotes, marks snapshots.
+    Person,
 }
 
 /// Somebody with a machine.
@@ -125,6 +126,8 @@ pub(super) struct Actor {
     pub(super) role: Role,
     pub(super) home: PathBuf,
     pub(super) content: Content,
+    /// What the directory held before it was edited.
+    before: Content,
     pub(super) stage: Stage,
     /// Its last backup may have been made or not: it tries again before anything is edited.
     pub(super) tries_again: bool,
@@ -135,8 +138,8 @@ impl Actor {
     pub(super) fn new(name: &'static str, role: Role, folder: &Path) -> Self {
         let home = folder.join(name);
         fs::create_dir_all(home.join("source")).expect("a folder");
-        let (content, stage) = (Content::new(), Stage::Begins);
-        Self { name, role, home, content, stage, tries_again: false, running: None }
+        let (content, before, stage) = (Content::new(), Content::new(), Stage::Begins);
+        Self { name, role, home, content, before, stage, tries_again: false, running: None }
     }
 
     pub(super) fn source(&self) -> PathBuf {
@@ -145,6 +148,10 @@ impl Actor {
 
     fn receipt(&self) -> PathBuf {
         self.home.join("receipt")
+    }
+
+    pub(super) fn has_cache(&self) -> bool {
+        self.cache().is_some()
     }
 
     fn cache(&self) -> Option<PathBuf> {
@@ -166,13 +173,22 @@ impl Actor {
         journals.flatten().next().is_some()
     }
 
-    /// Edits a file or two; `next` counts contents.
+    /// Edits a file or two, or takes back what was edited last; `next` counts contents.
     pub(super) fn edit(&mut self, random: &mut Random, next: &mut u64) {
+        if random.chance(15) && !self.before.is_empty() {
+            for name in NAMES {
+                match self.before.get(name).copied() {
+                    Some(version) => self.write(name, version),
+                    None => self.remove(name),
+                }
+            }
+            return;
+        }
+        self.before = self.content.clone();
         for _ in 0..1 + random.below(2) {
             let name = *random.pick(&NAMES);
             if self.content.len() > 2 && random.chance(20) {
-                self.content.remove(name);
-                drop(fs::remove_file(self.source().join(name)));
+                self.remove(name);
                 continue;
             }
             // What was there before comes back now and then.
@@ -190,6 +206,24 @@ impl Actor {
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + version);
         File::open(&path).and_then(|file| file.set_modified(then)).expect("a time");
         self.content.insert(name.to_owned(), version);
+        self.set_folder_times();
+    }
+
+    fn remove(&mut self, name: &str) {
+        if self.content.remove(name).is_some() {
+            fs::remove_file(self.source().join(name)).expect("removed");
+        }
+        self.set_folder_times();
+    }
+
+    /// Equal files make equal trees, whenever and wherever they were written.
+    fn set_folder_times(&self) {
+        let source = self.source();
+        fs::create_dir_all(source.join("e")).expect("a folder");
+        for folder in [source.join("e"), source] {
+            let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            File::open(folder).and_then(|folder| folder.set_modified(then)).expect("a time");
+        }
     }
 
     /// A new machine takes the place of the old one.
@@ -274,6 +308,11 @@ impl Actor {
                         PruneOptions { grace, session_idle, writer: name.into(), clock, ..PruneOptions::default() };
                     let prune = async |repository| prune(&repository, options, &NoObserver).await;
                     Ended::Prune(then(opened, prune).await)
+                }
+                Job::Hold(id, is_held) => {
+                    let reason = is_held.then_some("looked at");
+                    let hold = async |repository| hold(&repository, id, reason, name).await;
+                    Ended::Change(then(opened, hold).await)
                 }
                 Job::Promote(id) => {
                     let promote = async |repository| promote(&repository, id, name).await;

@@ -83,9 +83,9 @@ impl Ledger {
         self.sessions.values().filter(of_process).count()
     }
 
-    /// A process knows how it ended: what its sessions have not committed by now, they never will.
-    pub(super) fn close(&mut self, process: usize) {
-        for session in self.sessions.values_mut().filter(|session| session.writer.process == process) {
+    /// What these sessions have not committed by now, they never will.
+    pub(super) fn close(&mut self, these: impl Fn(&Writer) -> bool) {
+        for session in self.sessions.values_mut().filter(|session| these(&session.writer)) {
             session.is_closed = true;
         }
     }
@@ -143,7 +143,7 @@ impl Ledger {
         require(commit.session_floor <= seq, || format!("the floor is ahead of {key}"))?;
 
         let session = self.sessions.get_mut(&commit.session).ok_or("a commit of nobody")?;
-        require(!session.is_closed, || format!("I3: {key} appears, whose process ended without it"))?;
+        require(!session.is_closed, || format!("I3, I6: {key} appears, and was said not to be"))?;
         require(!session.has_committed, || format!("session {} commits twice, in {key}", commit.session))?;
         session.has_committed = true;
         let (writer, begin, has_read) = (session.writer.clone(), session.begin, session.has_read);

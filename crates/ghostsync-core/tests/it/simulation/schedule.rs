@@ -50,7 +50,7 @@ pub(super) struct Failure {
 /// At most so many processes at a time.
 const MAX_RUNNING: usize = 4;
 /// How often each of the actors does something, compared with the others: one line is taken for the whole simulation.
-const POPULATIONS: [[usize; 6]; 4] = [[4, 4, 0, 0, 5, 1], [1, 1, 4, 4, 4, 1], [2, 2, 2, 2, 4, 2], [3, 5, 3, 0, 5, 1]];
+const POPULATIONS: [[usize; 6]; 4] = [[4, 4, 0, 0, 5, 2], [1, 1, 4, 4, 4, 2], [2, 2, 2, 2, 4, 2], [3, 5, 3, 0, 5, 2]];
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Simulation {
             ("pod-a", Role::Holder),
             ("pod-b", Role::Holder),
             ("keeper", Role::Keeper),
-            ("reader", Role::Reader),
+            ("person", Role::Person),
         ];
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a time");
         let tick = SignedDuration::from_secs(*random.pick(&[1, 60, 20_000, 200_000]));
@@ -154,7 +154,7 @@ impl Simulation {
             self.actors[1].write(name, version + 100);
         }
         self.versions += 200;
-        let setup = self.new_process(0, "sets up", false);
+        let setup = self.new_process(0, None);
         let create = CreateOptions { skip_probe: true, ..CreateOptions::default() };
         let store = Store::new(std::sync::Arc::new(self.shared.store(setup)), "simulated");
         Repository::create(store, create, OpenOptions::default()).await.map_err(|error| error.to_string())?;
@@ -180,7 +180,7 @@ impl Simulation {
 
     async fn take_step(&mut self) -> Result<(), String> {
         self.step += 1;
-        let (waiting, late, is_unsure) = {
+        let (waiting, late, is_unsure, creates) = {
             let mut hub = self.shared.lock();
             hub.now += self.tick;
             let step = self.step;
@@ -190,7 +190,8 @@ impl Simulation {
                 .waiting
                 .iter()
                 .any(|waiting| hub.processes[waiting.process].is_unsure && asks_for_commit(&waiting.request));
-            (waiting, hub.late.len(), is_unsure)
+            let creates = hub.waiting.iter().any(|waiting| is_create(&waiting.request));
+            (waiting, hub.late.len(), is_unsure, creates)
         };
         // Only for a hint does a client wait no longer than some seconds: its fate is decided before any time passes.
         let hint = self.shared.lock().hint();
@@ -209,8 +210,8 @@ impl Simulation {
         let weights = [
             (if may_start { if running < 2 { 12 } else { 4 } } else { 0 }, 0),
             (if waiting > 0 { 60 } else { 0 }, 1),
-            (if late > 0 { 4 } else { 0 }, 2),
-            (if running > 0 && self.trouble > 20 { 1 } else { 0 }, 3),
+            (if late > 0 { 3 } else { 0 }, 2),
+            (if running > 0 && self.trouble > 20 { 1 } else { 0 } + 2 * usize::from(creates), 3),
             (if running > 1 { 1 } else { 0 }, 4),
             (if is_unsure { 5 } else { 0 }, 5),
         ];
@@ -235,7 +236,10 @@ impl Simulation {
     async fn start_something(&mut self) -> Result<(), String> {
         let weight = |actor: usize| if self.actors[actor].running.is_none() { self.population[actor] } else { 0 };
         let idle: Vec<usize> = (0..self.actors.len()).flat_map(|actor| vec![actor; weight(actor)]).collect();
-        let actor = *self.random.pick(&idle);
+        let tries_again: Vec<usize> = idle.iter().copied().filter(|actor| self.actors[*actor].tries_again).collect();
+        // Whoever was cut short tries again soon, before all that it had sent has arrived.
+        let soon = !tries_again.is_empty() && self.random.chance(60);
+        let actor = *self.random.pick(if soon { &tries_again } else { &idle });
         let Some(job) = self.next_job(actor) else { return Ok(()) };
         self.jobs_left -= 1;
         let process = self.start(actor, job);
@@ -264,18 +268,22 @@ impl Simulation {
                 self.edit(actor);
                 Some(Job::BackUp { exclusive, release })
             }
-            (Role::Keeper, _) => Some(match random.below(10) {
-                0..4 => Job::Forget {
-                    last: 1 + random.below(2) as u32,
-                    scope: if random.chance(50) { Scope::All } else { Scope::default() },
-                },
-                4..9 => {
-                    let time = |random: &mut Random| if random.chance(70) { Duration::ZERO } else { tick * 20 };
-                    Job::Prune { grace: time(random), session_idle: time(random) }
-                }
-                _ => Job::Promote(self.any_snapshot(true)?),
+            (Role::Keeper, _) if random.chance(45) => Some(Job::Forget {
+                last: 1 + random.below(2) as u32,
+                scope: if random.chance(50) { Scope::All } else { Scope::default() },
             }),
-            (Role::Reader, _) => Some(Job::Read(self.any_snapshot(false)?)),
+            (Role::Keeper, _) => Some(Job::Prune {
+                grace: tick * *random.pick(&[0, 0, 0, 20]),
+                session_idle: tick * *random.pick(&[0, 0, 0, 5, 20, 60, 1_000_000]),
+            }),
+            (Role::Person, _) => match random.below(10) {
+                0 => Some(Job::Promote(self.any_snapshot(true)?)),
+                1..4 => {
+                    let is_held = self.random.chance(50);
+                    Some(Job::Hold(self.any_snapshot(false)?, is_held))
+                }
+                _ => Some(Job::Read(self.any_snapshot(false)?)),
+            },
         }
     }
 
@@ -295,7 +303,8 @@ impl Simulation {
         (!from.is_empty()).then(|| self.random.pick(&from).id)
     }
 
-    fn new_process(&mut self, actor: usize, doing: &str, ends_by_error: bool) -> usize {
+    fn new_process(&mut self, actor: usize, job: Option<&Job>) -> usize {
+        let doing = job.map_or("sets up", doing);
         let who = &self.actors[actor];
         let mut hub = self.shared.lock();
         let process = hub.processes.len();
@@ -308,7 +317,8 @@ impl Simulation {
             receipt: who.last_receipt(),
             content: who.content.clone(),
             may_repeat: who.has_journal(),
-            ends_by_error,
+            backs_up: matches!(job, Some(Job::BackUp { .. })),
+            ends_by_error: matches!(job, Some(Job::Restore | Job::Read(_))),
         };
         let deletions_before = hub.ledger.deletions;
         hub.processes.push(Process {
@@ -325,8 +335,7 @@ impl Simulation {
     }
 
     fn start(&mut self, actor: usize, job: Job) -> usize {
-        let ends_by_error = matches!(job, Job::Restore | Job::Read(_));
-        let process = self.new_process(actor, doing(&job), ends_by_error);
+        let process = self.new_process(actor, Some(&job));
         let (shared, clock) = (self.shared.clone(), SimulatedClock(self.shared.clone()));
         let job = self.actors[actor].job(job, shared.store(process), clock);
         self.actors[actor].running = Some(process);
@@ -369,7 +378,6 @@ impl Simulation {
         };
         self.count("requests");
         let process = waiting.process;
-        let is_create = matches!(&waiting.request, Request::Write(Write::Create(..)));
         let fate = self.fate(&waiting);
         let (answer, moves, sleeps) = {
             let mut hub = self.shared.lock();
@@ -394,7 +402,7 @@ impl Simulation {
             let makes = if hub.ledger.commits.len() > before { ", commits" } else { "" };
             let line = format!("{:>4} {} {plain}: {fate:?}, {shown}{makes}", self.step, hub.processes[process].name);
             hub.say(line);
-            if is_create && is_log_request(&waiting.request) {
+            if is_create(&waiting.request) {
                 hub.processes[process].is_unsure = !matches!(answer, Answer::Done);
             }
             let reads_log = matches!(&waiting.request, Request::Get { key, .. } if is_log(key));
@@ -476,7 +484,12 @@ impl Simulation {
 
     async fn kill_one(&mut self) -> Result<(), String> {
         let running = self.running();
-        let process = *self.random.pick(&running);
+        let creates: Vec<usize> = {
+            let hub = self.shared.lock();
+            hub.waiting.iter().filter(|waiting| is_create(&waiting.request)).map(|waiting| waiting.process).collect()
+        };
+        // Best at the worst of times.
+        let process = *self.random.pick(if creates.is_empty() { &running } else { &creates });
         self.kill(process).await;
         self.count("killed");
         Ok(())
@@ -504,9 +517,9 @@ impl Simulation {
     fn give_up(&mut self, request: &Request) {
         let Request::Write(write) = request else { return };
         let mut hub = self.shared.lock();
-        match self.random.below(3) {
+        match self.random.below(5) {
             0 => drop(hub.write(write)),
-            1 => hub.late.push(write.clone()),
+            1..4 => hub.late.push(write.clone()),
             _ => {}
         }
     }
@@ -585,8 +598,14 @@ impl Simulation {
             _ => {}
         }
         self.outcome(at, process, &ended).map_err(|violation| format!("{violation}: {name}"))?;
+        let mut hub = self.shared.lock();
         if kind != Some(ErrorKind::Unknown) {
-            self.shared.lock().ledger.close(process);
+            hub.ledger.close(|writer| writer.process == process);
+        }
+        let settles = matches!(&ended, Ended::Backup(Ok(report)) if report.outcome != BackupOutcome::Forked);
+        if settles && self.actors[at].has_cache() {
+            // I6: with a journal, what an earlier run has sent is settled by the next one.
+            hub.ledger.close(|writer| writer.actor == at && writer.backs_up);
         }
         Ok(())
     }
@@ -688,7 +707,7 @@ impl Simulation {
         }
         self.shared.lock().is_direct = true;
         let keeper = self.actors.iter().position(|actor| actor.role == Role::Keeper).expect("one");
-        let reader = self.actors.iter().position(|actor| actor.role == Role::Reader).expect("one");
+        let reader = self.actors.iter().position(|actor| actor.role == Role::Person).expect("one");
         for _ in 0..3 {
             self.finish_at_once(keeper, Job::Prune { grace: Duration::ZERO, session_idle: Duration::ZERO }).await?;
         }
@@ -776,8 +795,9 @@ fn moves_at_once(request: &Request, answer: &Answer) -> bool {
     }
 }
 
-fn is_log_request(request: &Request) -> bool {
-    matches!(request, Request::Write(write) if is_log(write.key()))
+/// A commit is asked for.
+fn is_create(request: &Request) -> bool {
+    matches!(request, Request::Write(Write::Create(key, _)) if is_log(key))
 }
 
 fn short(error: &object_store::Error) -> String {
@@ -799,5 +819,6 @@ fn doing(job: &Job) -> &'static str {
         Job::Forget { .. } => "forgets",
         Job::Prune { .. } => "prunes",
         Job::Promote(_) => "promotes",
+        Job::Hold(..) => "marks a hold",
     }
 }
