@@ -31,6 +31,7 @@ mod requests;
 mod restoring;
 mod resuming;
 mod server;
+mod simulation;
 mod small_writer;
 mod store_probe;
 mod store_requests;
