@@ -13,7 +13,7 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api model stores-probe stores kills races fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api model simulate stores-probe stores kills races fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
@@ -75,6 +75,13 @@ model *RUNS="bounded":
 
 # The same within all bounds: minutes, and gigabytes of memory
 model-full: (model "whole")
+
+# SEEDS lives of a repository, simulated on a store that misbehaves; a failure prints its seed
+simulate SEEDS="500":
+    GHOSTSYNC_SEEDS={{ SEEDS }} just _only ghostsync-core simulation::every
+
+# The same at length
+simulate-full: (simulate "10000")
 
 # The tests against every real store that is installed (scripts/tools.sh stores)
 stores *ARGS: (_only "ghostsync-core" real_stores ARGS) (_only "ghostsync-cli" real_stores ARGS)

@@ -1,7 +1,7 @@
 //! A whole life of a repository, simulated: the real library on a store that delays, duplicates, loses and reorders
 //! requests, with several writers that stall and crash, claims, forgets, prunes and promotions in between.
 //!
-//! After every write that is applied, the invariants of `docs/proof-simulation.md` are looked at. A seed decides
+//! After every write that is applied, the invariants of `docs/proof.md` are looked at. A seed decides
 //! everything; a failure prints it with the schedule, and `GHOSTSYNC_SEED=s GHOSTSYNC_SEEDS=1` plays it again.
 
 mod actors;
