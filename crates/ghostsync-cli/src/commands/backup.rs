@@ -98,6 +98,12 @@ fn promote_command(context: &Context, id: SnapshotId) -> Vec<OsString> {
     words
 }
 
+fn claim_command(context: &Context, owner: &str, branch: &str) -> Vec<OsString> {
+    let mut words = context.command("claim");
+    words.extend(["--owner", owner, "--branch", branch].map(OsString::from));
+    words
+}
+
 fn exit(report: &BackupReport) -> Exit {
     let refused = if report.refusal.is_some() { Exit::Refused } else { Exit::Done };
     let overtaken = if report.overtaken.is_some() { Exit::Conflict } else { Exit::Done };
@@ -227,6 +233,10 @@ fn tell(context: &mut Context, report: &BackupReport, args: &BackupArgs) -> Resu
             message(&format!("what this directory had is kept on branch {}", report.branch));
             let command = crate::shell::quote(&promote_command(context, id));
             message(&format!("to make it the head of {}: {command}", report.onto.as_deref().unwrap_or(&args.branch)));
+        }
+        if let (Overtaken::NotHeld, Some(owner)) = (overtaken, &args.owner) {
+            let command = crate::shell::quote(&claim_command(context, owner, &args.branch));
+            message(&format!("to have it from the next backup on: {command}"));
         }
     }
     context.output.result(&fields, || summary(report))

@@ -40,3 +40,13 @@ fn a_branch_rolls_back() {
     assert_eq!(sandbox.run(&["cat", "latest:bad"]).code, 12);
     assert_eq!(sandbox.run(&["promote", "latest"]).code, 2);
 }
+
+#[test]
+fn an_exclusive_writer_without_a_claim_is_told_how_to_get_one() {
+    let sandbox = Sandbox::with_files(1);
+    let ran = sandbox.run(&["backup", "source", "--owner", "pod", "--exclusive", "--branch", "blog"]);
+    assert_eq!(ran.code, 11, "{}", ran.stderr);
+    let line = ran.stderr.lines().find_map(|line| line.strip_prefix("to have it from the next backup on: "));
+    assert_eq!(sandbox.shell(line.expect("a command")).code, 0, "{}", ran.stderr);
+    sandbox.ok(&["backup", "source", "--owner", "pod", "--exclusive", "--branch", "blog"]);
+}

@@ -1,7 +1,7 @@
 //! Real processes on one repository: backups, claims, forgets and prunes at once, and writers that are killed.
 //!
 //! What was acknowledged and not forgotten restores byte for byte in the end, and a last prune leaves nothing behind.
-//! `GHOSTSYNC_RACES` says how many operations there are, `GHOSTSYNC_RACES_SEED` which.
+//! `GHOSTSYNC_RACES` says how many operations there are, `GHOSTSYNC_RACES_SEED` which (`just races N`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::sandbox::Sandbox;
+use crate::server::Server;
 
 /// Processes at once.
 const LANES: u64 = 4;
@@ -50,6 +51,8 @@ struct Lane<'a> {
     told: &'a Told,
     dice: Dice,
     name: String,
+    /// How long the last command took that was let alone.
+    took: Duration,
 }
 
 impl Lane<'_> {
@@ -61,10 +64,10 @@ impl Lane<'_> {
 
     /// Runs a command, and kills it once in a while; the exit code and the document, or nothing if it was killed.
     fn run(&mut self, args: &[&str]) -> Option<(i32, Vec<Value>)> {
-        let mut child = self.start(args);
+        let (mut child, began) = (self.start(args), Instant::now());
         if args[0] != "forget" && self.dice.below(8) == 0 {
-            let until = Instant::now() + Duration::from_millis(self.dice.below(60));
-            while Instant::now() < until && child.try_wait().expect("waited for").is_none() {
+            let wait = self.took * self.dice.below(100) as u32 / 100;
+            while began.elapsed() < wait && child.try_wait().expect("waited for").is_none() {
                 std::thread::yield_now();
             }
             child.kill().expect("killed, or over already");
@@ -73,6 +76,7 @@ impl Lane<'_> {
             return None;
         }
         let ended = child.wait_with_output().expect("ends");
+        self.took = began.elapsed();
         let code = ended.status.code().expect("ends by itself");
         let stdout = String::from_utf8(ended.stdout).expect("UTF-8");
         let lines = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -129,17 +133,28 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn races_of_processes_lose_nothing_that_was_acknowledged_and_leave_nothing_behind() {
+    race(&Sandbox::new());
+}
+
+#[test]
+#[ignore = "starts a server (just races)"]
+fn races_of_processes_on_ceph_lose_nothing_that_was_acknowledged_and_leave_nothing_behind() {
+    let Some(server) = Server::start("ceph", "s3") else { return };
+    race(&Sandbox::with_store(&format!("s3://{}/races", server.value("BUCKET")), &server.variables));
+}
+
+fn race(sandbox: &Sandbox) {
     let operations = usize::try_from(setting("GHOSTSYNC_RACES", 60)).expect("a number");
     let seed = setting("GHOSTSYNC_RACES_SEED", 1);
     println!("{operations} operations, seed {seed}");
-    let (sandbox, told) = (Sandbox::new(), Told::default());
+    let told = Told::default();
     sandbox.ok(&["init", "--skip-probe"]);
     let left = AtomicUsize::new(operations);
     std::thread::scope(|scope| {
         for number in 0..LANES {
             let name = format!("w{number}");
             let dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(number));
-            let mut lane = Lane { sandbox: &sandbox, told: &told, dice, name };
+            let mut lane = Lane { sandbox, told: &told, dice, name, took: Duration::from_millis(60) };
             let left = &left;
             scope.spawn(move || {
                 let one_less = |left: usize| left.checked_sub(1);

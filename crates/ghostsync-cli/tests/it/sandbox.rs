@@ -10,6 +10,8 @@ use serde_json::Value;
 
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
+    /// What leads to the repository: the variables of the command.
+    repository: Vec<(String, String)>,
 }
 
 /// What a run of the command said.
@@ -26,7 +28,16 @@ impl Sandbox {
         for name in ["home", "source"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        Self { folder }
+        let repository = folder.path().join("repository").into_os_string().into_string().expect("UTF-8");
+        Self { folder, repository: vec![("GHOSTSYNC_REPO".to_owned(), repository)] }
+    }
+
+    /// A sandbox whose repository is on a store of this machine: variables that lead elsewhere are refused.
+    pub(crate) fn with_store(url: &str, variables: &[(String, String)]) -> Self {
+        let scheme = url.split(':').next().expect("a scheme");
+        let mut repository = loopback::checked(scheme, variables).expect("only this machine is asked");
+        repository.push(("GHOSTSYNC_REPO".to_owned(), url.to_owned()));
+        Self { repository, ..Self::new() }
     }
 
     /// A sandbox with a repository, and a source of so many files named `file00`, `file01`, …
@@ -75,7 +86,7 @@ impl Sandbox {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
             .env("TZ", "UTC")
-            .env("GHOSTSYNC_REPO", self.path("repository"))
+            .envs(self.repository.iter().cloned())
             .stdin(Stdio::null());
         command
     }

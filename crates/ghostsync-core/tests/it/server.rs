@@ -39,6 +39,11 @@ impl Server {
         Some(Self { script, folder, scheme, variables })
     }
 
+    /// Where it keeps everything.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn value(&self, name: &str) -> &str {
         &self.variables.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name} is missing")).1
     }
