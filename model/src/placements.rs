@@ -3,7 +3,8 @@
 //! A tree has two pages of one chunk each; page ids and chunk ids are named by content, so that the same content,
 //! uploaded again, gives the same ids with other placements. The log is one number that creates move by one: what a
 //! store does wrong is the business of the other models. Sessions upload a data pack (bit `2 * s`) and a meta pack
-//! (bit `2 * s + 1`).
+//! (bit `2 * s + 1`). A maintainer may move the pages of an older snapshot: from then on it refers to the head's copies,
+//! where the head has the same pages.
 
 use stateright::{Model, Property};
 
@@ -22,6 +23,8 @@ pub enum Control {
     CacheSuppliesPlacements,
     /// A page that the parent has is written again with the placements that another retained snapshot gives.
     AnySnapshotSuppliesPlacements,
+    /// A parent counts as retained also when its pages were moved since it was read.
+    MovedParentsCountAsRetained,
 }
 
 /// The bounds of a run.
@@ -32,6 +35,8 @@ pub struct Placements {
     pub sessions: [u8; 2],
     /// Commits of the maintainer.
     pub maintenance: u8,
+    /// The maintainer also moves pages.
+    pub moves: bool,
 }
 
 /// A page as a pack holds it: which chunk it has, and the session into whose data pack it places that.
@@ -57,6 +62,8 @@ struct Writer {
     /// The session that has uploaded and not committed, and its parent.
     session: Option<u8>,
     parent: u8,
+    /// The parent's pages had been moved when they were read.
+    parent_moved: bool,
     /// The newest snapshot that this writer made.
     last: Option<u8>,
 }
@@ -71,6 +78,8 @@ pub struct State {
     /// The page copies in the meta pack of each session, and which copies its tree refers to.
     copies: [[Copy; 2]; SESSIONS],
     tree: [[u8; 2]; SESSIONS],
+    /// Snapshots whose pages were moved, each at most once.
+    moved: u8,
     present: u16,
     deleted: u16,
     writers: [Writer; 2],
@@ -86,6 +95,7 @@ pub enum Action {
     Commit(usize),
     Forget { snapshot: u8, raises: bool },
     RaiseFloor,
+    Move { snapshot: u8, raises: bool },
     Delete(u8),
 }
 
@@ -137,6 +147,7 @@ impl Placements {
         let own = session as usize;
         state.writers[w].begun += 1;
         (state.writers[w].session, state.writers[w].parent) = (Some(session), parent);
+        state.writers[w].parent_moved = state.moved >> parent & 1 == 1;
         state.begin[own] = state.number;
         let given =
             [0, 1].map(|leaf: usize| (state.tree[source][leaf], state.copies[state.tree[source][leaf] as usize][leaf]));
@@ -167,12 +178,14 @@ impl Placements {
             holds: false,
             appends: true,
         };
+        let stays = (state.moved >> parent & 1 == 1) == state.writers[w].parent_moved
+            || self.breaks(Control::MovedParentsCountAsRetained);
         let situation = Situation {
             floor: state.floor.into(),
             epoch: 0,
             head: Some(state.head),
             is_held: false,
-            retains_parent: state.snapshots >> parent & 1 == 1,
+            retains_parent: state.snapshots >> parent & 1 == 1 && stays,
         };
         if judge(&standing, &situation) == Verdict::Follow {
             state.number += 1;
@@ -182,6 +195,19 @@ impl Placements {
         } else {
             Self::forget_session(state, session);
         }
+    }
+
+    /// The state in which a snapshot refers to the head's copies of its pages; `None` if it has no others.
+    fn moved(state: &State, snapshot: u8) -> Option<[u8; 2]> {
+        let mut tree = state.tree[snapshot as usize];
+        for (leaf, holder) in tree.iter_mut().enumerate() {
+            let of_head = state.tree[state.head as usize][leaf];
+            let chunk = |holder: u8| state.copies[holder as usize][leaf].chunk;
+            if chunk(of_head) == chunk(*holder) {
+                *holder = of_head;
+            }
+        }
+        (tree != state.tree[snapshot as usize] && state.moved >> snapshot & 1 == 0).then_some(tree)
     }
 
     /// What a dead session wrote can no longer be referred to: equal futures are one state.
@@ -220,6 +246,9 @@ impl Model for Placements {
             let old = (0..SESSIONS as u8).filter(|&s| state.snapshots >> s & 1 == 1 && s != state.head);
             for snapshot in old {
                 out.extend([true, false].map(|raises| Action::Forget { snapshot, raises }));
+                if self.moves && Self::moved(state, snapshot).is_some() {
+                    out.extend([true, false].map(|raises| Action::Move { snapshot, raises }));
+                }
             }
         }
         if let Some((snapshots, floor)) = state.prunes_by {
@@ -234,11 +263,16 @@ impl Model for Placements {
         match action {
             Action::Upload { w, chunks, takes } => self.upload(&mut state, w, chunks, takes),
             Action::Commit(w) => self.commit(&mut state, w),
-            Action::Forget { .. } | Action::RaiseFloor => {
+            Action::Forget { .. } | Action::RaiseFloor | Action::Move { .. } => {
                 state.number += 1;
                 let raises = match action {
                     Action::Forget { snapshot, raises } => {
                         state.snapshots &= !(1 << snapshot);
+                        raises
+                    }
+                    Action::Move { snapshot, raises } => {
+                        state.tree[snapshot as usize] = Self::moved(&state, snapshot)?;
+                        state.moved |= 1 << snapshot;
                         raises
                     }
                     _ => true,
@@ -271,6 +305,15 @@ impl Model for Placements {
                 let pair = |x: usize, y: usize| leaf(x).chunk == leaf(y).chunk && leaf(x).placed != leaf(y).placed;
                 (0..SESSIONS).filter(retained).any(|x| (0..x).filter(retained).any(|y| pair(x, y)))
             }),
+            Property::sometimes(
+                "a moved snapshot retained while a pack that it needed is gone",
+                |m: &Placements, s: &State| {
+                    !m.moves
+                        || (0..SESSIONS).any(|x| {
+                            s.moved & s.snapshots & !(1 << s.head) & 1 << x != 0 && s.deleted & 1 << (2 * x) != 0
+                        })
+                },
+            ),
             Property::sometimes("a copy pruned while an equal page is retained", |_, s: &State| {
                 let leaf = |x: usize| s.copies[s.tree[x][0] as usize][0];
                 let gone = |x: usize| s.snapshots >> x & 1 == 0 && s.deleted >> (2 * x) & 3 == 3;

@@ -162,8 +162,19 @@ pub fn designs() -> Vec<Run> {
         ),
         run("finder", "from any hint", false, Finder { control: None, first: 6, last: 9 }),
         run("finder", "in a longer log", true, Finder { control: None, first: 8, last: 11 }),
-        run("placements", "two writers", false, Placements { control: None, sessions: [2, 1], maintenance: 2 }),
-        run("placements", "two sessions each", true, Placements { control: None, sessions: [2, 2], maintenance: 1 }),
+        run(
+            "placements",
+            "two writers",
+            false,
+            Placements { control: None, sessions: [2, 1], maintenance: 2, moves: false },
+        ),
+        run("placements", "moved", false, Placements { control: None, sessions: [1, 1], maintenance: 3, moves: true }),
+        run(
+            "placements",
+            "two sessions each",
+            true,
+            Placements { control: None, sessions: [2, 2], maintenance: 1, moves: false },
+        ),
         run("roll_back", "once", false, RollBack { control: None, sessions: 3, roll_backs: 1 }),
         run("roll_back", "twice", true, RollBack { control: None, sessions: 3, roll_backs: 2 }),
         run("detect", "two writers", false, Detect { sessions: [1, 1], ..detect }),
@@ -242,9 +253,17 @@ pub fn controls() -> Vec<Run> {
     }
     {
         use placements::Control::*;
-        let all = [EqualPagesReadOnce, PlacementsNotFollowed, CacheSuppliesPlacements, AnySnapshotSuppliesPlacements];
+        let all = [
+            EqualPagesReadOnce,
+            PlacementsNotFollowed,
+            CacheSuppliesPlacements,
+            AnySnapshotSuppliesPlacements,
+            MovedParentsCountAsRetained,
+        ];
         for control in all {
-            let model = Placements { control: Some(control), sessions: [2, 1], maintenance: 2 };
+            let moves = control == MovedParentsCountAsRetained;
+            let (sessions, maintenance) = if moves { ([1, 1], 3) } else { ([2, 1], 2) };
+            let model = Placements { control: Some(control), sessions, maintenance, moves };
             runs.push(run("placements", &format!("{control:?}"), false, model));
         }
     }

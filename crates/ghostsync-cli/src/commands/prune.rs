@@ -44,7 +44,7 @@ pub(super) async fn carry_out(
         ..PruneOptions::default()
     };
     let progress = Shown::start(&context.settings);
-    let report = prune(repository, options, &*progress).await;
+    let report = prune(repository, options, progress.clone()).await;
     progress.finish();
     let mut report = report?;
     // Opening the repository was a part of it.
@@ -76,6 +76,11 @@ pub(super) fn summary(report: &PruneReport, dry_run: bool) -> String {
     if report.draining_packs > 0 {
         let draining = packs(report.draining_packs, report.draining_bytes);
         lines.push(format!("backups will move what is needed out of {draining}"));
+    }
+    if report.moved_packs > 0 {
+        let moved = packs(report.moved_packs, report.moved_bytes);
+        let moved_them = if dry_run { "would move" } else { "moved" };
+        lines.push(format!("{moved_them} what older snapshots need out of {moved}"));
     }
     if report.emptied_commits > 0 {
         let commits = human::count(report.emptied_commits, "old commit", "old commits");

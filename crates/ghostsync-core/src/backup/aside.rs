@@ -46,7 +46,7 @@ impl Publisher<'_> {
         let branch = format!("{}{}", self.branches(&aside), self.session.id);
         let tree = self.tree_ref(stored)?;
         for _ in 0..MAX_REBASES {
-            may_refer(&parent.standing(self.session), &situation(&base, onto, parent.id())).map_err(fenced)?;
+            may_refer(&parent.standing(self.session), &situation(&base, onto, parent.snapshot())).map_err(fenced)?;
             if let Some(kept) = self.kept_already(&base, tree.page, &aside) {
                 return self.kept(kept.clone(), aside);
             }

@@ -56,7 +56,7 @@ impl Publisher<'_> {
         parent.announce(context, session)?;
         for _ in 0..MAX_REBASES {
             let standing = parent.standing_on(base.commit.head(branch), session);
-            match judge(&standing, &situation(&base, branch, parent.id())) {
+            match judge(&standing, &situation(&base, branch, parent.snapshot())) {
                 Verdict::Follow => {}
                 Verdict::Fork(overtaken) => {
                     parent.withdraw()?;
@@ -217,16 +217,7 @@ impl Publisher<'_> {
                 .wait(context.repository.store().size(&keys::meta_pack(pack)))?
                 .ok_or_else(|| Error::corrupt(format!("pack {} is gone", keys::meta_pack(pack))))?,
         };
-        Ok(TreeRef {
-            page: root.page,
-            level: root.level,
-            pack,
-            offset: root.placement.offset,
-            length: root.placement.bytes,
-            frame: root.placement.frame,
-            pack_length,
-            extra: Map::new(),
-        })
+        Ok(TreeRef::to_root(&root, pack_length))
     }
 }
 

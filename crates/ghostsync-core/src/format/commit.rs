@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::pack::MAX_PACK_BYTES;
-use super::page::{MAX_LEVEL, MAX_PAGE_FRAME_BYTES};
+use super::page::{MAX_LEVEL, MAX_PAGE_FRAME_BYTES, PageRef};
 use super::{FormatError, frame};
 use crate::id::{CommitHash, FrameHash, PackName, PageId, SessionId, SnapshotId};
 
@@ -115,7 +115,7 @@ pub struct Holder {
 /// One committed state of a directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Derived from the other fields but `tags` and `hold`: see [`Snapshot::derive_id`].
+    /// Derived from what it is, not from where that lies: see [`Snapshot::derive_id`].
     pub id: SnapshotId,
     /// The session that made it.
     pub session: SessionId,
@@ -192,6 +192,22 @@ pub struct TreeRef {
     pub extra: Map<String, Value>,
 }
 
+impl TreeRef {
+    /// Refers to a root page, in a pack of so many bytes.
+    pub(crate) fn to_root(root: &PageRef, pack_length: u64) -> Self {
+        Self {
+            page: root.page,
+            level: root.level,
+            pack: root.placement.pack,
+            offset: root.placement.offset,
+            length: root.placement.bytes,
+            frame: root.placement.frame,
+            pack_length,
+            extra: Map::new(),
+        }
+    }
+}
+
 /// What is left of a commit that was emptied: its number and hash stay taken for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmptiedCommit {
@@ -242,6 +258,12 @@ impl Commit {
         self.snapshots.iter().find(|snapshot| snapshot.id == id || snapshot.was == Some(id))
     }
 
+    /// Tells whether a snapshot is retained, and its pages lie where they lay: only then is what they refer to sure to
+    /// be there.
+    pub(crate) fn retains(&self, snapshot: &Snapshot) -> bool {
+        self.snapshot(snapshot.id).is_some_and(|now| now.tree == snapshot.tree)
+    }
+
     /// The newest snapshot of a branch.
     #[must_use]
     pub fn head(&self, branch: &str) -> Option<&Snapshot> {
@@ -260,7 +282,8 @@ impl EmptiedCommit {
 }
 
 impl Snapshot {
-    /// Derives the id from the record without `id`, `tags` and `hold`.
+    /// Derives the id from the record without `id`, `tags` and `hold`, and of its tree the root page and its level
+    /// alone: marks are set later, and a prune may store pages again elsewhere.
     ///
     /// # Errors
     /// Never in practice: every value has a JSON form.
@@ -269,6 +292,9 @@ impl Snapshot {
         let mut record = serde_json::to_value(self).map_err(json)?;
         if let Value::Object(fields) = &mut record {
             fields.retain(|name, _| !matches!(name.as_str(), "id" | "tags" | "hold"));
+            if let Some(Value::Object(tree)) = fields.get_mut("tree") {
+                tree.retain(|name, _| matches!(name.as_str(), "page" | "level"));
+            }
         }
         Ok(SnapshotId::of(&super::canonical_json(&record).map_err(json)?))
     }

@@ -13,14 +13,14 @@ use crate::guard::Approved;
 use crate::id::{SessionId, SnapshotId};
 
 /// What a state says about the branch of a session that has this parent.
-pub(crate) fn situation(state: &State, branch: &str, parent: Option<SnapshotId>) -> Situation<SnapshotId> {
+pub(crate) fn situation(state: &State, branch: &str, parent: Option<&Snapshot>) -> Situation<SnapshotId> {
     let current = state.commit.branches.get(branch);
     Situation {
         floor: state.commit.session_floor,
         epoch: current.map_or(0, |branch| branch.epoch),
         head: current.and_then(|branch| branch.head),
         is_held: current.and_then(holder_of).is_some(),
-        retains_parent: parent.is_none_or(|parent| state.commit.snapshot(parent).is_some()),
+        retains_parent: parent.is_none_or(|parent| state.commit.retains(parent)),
     }
 }
 

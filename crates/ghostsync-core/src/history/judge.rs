@@ -30,7 +30,7 @@ pub struct Situation<Id> {
     pub head: Option<Id>,
     /// The branch has a holder that has not released it.
     pub is_held: bool,
-    /// The session's parent is still retained; true for a session without one.
+    /// The session's parent is still retained, with its pages where they lay; true for a session without one.
     pub retains_parent: bool,
 }
 
@@ -67,7 +67,7 @@ pub enum Overtaken {
 pub enum Stale {
     /// The session began below the floor: a prune takes its packs for garbage.
     BelowFloor,
-    /// Its parent was forgotten: a prune may have deleted what its tree refers to.
+    /// Its parent was forgotten, or its pages were moved: a prune may have deleted what its tree refers to.
     ParentForgotten,
 }
 
@@ -88,7 +88,9 @@ impl std::fmt::Display for Stale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::BelowFloor => "the session began below the floor that a prune has set",
-            Self::ParentForgotten => "the snapshot that this one was compared with has been forgotten",
+            Self::ParentForgotten => {
+                "the snapshot that this one was compared with has been forgotten, or moved by a prune"
+            }
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Blocks into packs and up; ranges down, verified.
 
 mod content;
+mod copy;
 mod read;
 mod recent;
 mod upload;
 mod write;
 
 pub(crate) use content::{Assembly, Mismatch, Span, write_content};
+pub(crate) use copy::ChunkCopies;
 pub(crate) use read::{Block, BlockRef, Damage, FetchError, Run, fetch_run, runs};
 pub(crate) use recent::Recent;
 pub(crate) use upload::Uploader;

@@ -37,7 +37,6 @@ use self::tally::Tally;
 use crate::clock::Stopwatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
-use crate::id::SnapshotId;
 use crate::observer::{Observer, Progress};
 use crate::receipt;
 use crate::repository::{Repository, State};
@@ -66,14 +65,14 @@ pub async fn restore(
     } else {
         let snapshot = Arc::new(state.select(&options.branch, &options.snapshot)?.clone());
         let id = snapshot.id;
+        let asked = Arc::clone(&snapshot);
         let restored = restore_snapshot(repository, &state, snapshot, destination, &options, observer).await;
         let something_is_missing = match &restored {
             Ok(tally) => tally.missing,
             Err(error) => matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
         };
-        if something_is_missing && is_forgotten(repository, id).await {
-            let gone = format!("snapshot {id} was forgotten while it was restored");
-            return Err(Error::new(ErrorKind::NotFound, gone));
+        if something_is_missing {
+            was_pruned(repository, &asked).await?;
         }
         (Some(id), restored?)
     };
@@ -160,9 +159,22 @@ async fn restore_snapshot(
     Ok(tally)
 }
 
-/// What looks like damage may be a snapshot that was forgotten, and pruned, while it was restored.
-async fn is_forgotten(repository: &Repository, snapshot: SnapshotId) -> bool {
-    repository.state().await.is_ok_and(|state| state.commit.snapshot(snapshot).is_none())
+/// What looks like damage may be a snapshot that was forgotten or moved, and pruned, while it was restored.
+///
+/// # Errors
+/// `NotFound` if it was forgotten, `Unavailable` if it is somewhere else by now.
+async fn was_pruned(repository: &Repository, snapshot: &Snapshot) -> Result<()> {
+    let id = snapshot.id;
+    match repository.state().await {
+        Ok(state) if state.commit.snapshot(id).is_none() => {
+            Err(Error::new(ErrorKind::NotFound, format!("snapshot {id} was forgotten while it was restored")))
+        }
+        Ok(state) if !state.commit.retains(snapshot) => {
+            let moved = format!("a prune moved snapshot {id} while it was restored; run it again");
+            Err(Error::new(ErrorKind::Unavailable, moved))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ async fn nothing_is_pruned() {
         .expect("written");
     let before = memory.list(None).try_collect::<Vec<_>>().await.expect("listed").len();
     let options = PruneOptions { grace: Duration::ZERO, session_idle: Duration::ZERO, ..PruneOptions::default() };
-    let error = prune(&repository, options, &NoObserver).await.expect_err("refused");
+    let error = prune(&repository, options, std::sync::Arc::new(NoObserver)).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(memory.list(None).try_collect::<Vec<_>>().await.expect("listed").len(), before);
 }

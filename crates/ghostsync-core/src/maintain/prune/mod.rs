@@ -18,6 +18,7 @@
 
 mod emptying;
 mod execute;
+mod moving;
 mod plan;
 mod reach;
 
@@ -32,11 +33,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Commit;
 use crate::format::config::CommitMode;
 use crate::history::{Attempt, Session};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Waiter};
 use crate::observer::Observer;
 use crate::repository::{Repository, State};
 use crate::store::RequestCounts;
 
+use self::moving::{Moved, move_out};
 use self::plan::{Listed, ListedPack, Plan};
 use self::reach::Reach;
 
@@ -100,6 +102,10 @@ pub struct PruneReport {
     pub draining_packs: u64,
     /// Bytes that are alive in them.
     pub draining_bytes: u64,
+    /// Packs that were moved out of: what older snapshots than heads need of them was stored again.
+    pub moved_packs: u64,
+    /// Bytes that were alive in them.
+    pub moved_bytes: u64,
     /// Old commits that were emptied.
     pub emptied_commits: u64,
     /// The bytes that they had, less those that are left.
@@ -119,7 +125,11 @@ pub struct PruneReport {
 /// # Errors
 /// `Corrupt` if a page that a snapshot refers to cannot be read: then nothing was deleted. `Denied` without the right
 /// to delete, `Unsupported` in commit mode `detect`, `Unknown` if the answer to the commit was lost, `Conflict` if others kept committing first.
-pub async fn prune(repository: &Repository, options: PruneOptions, observer: &dyn Observer) -> Result<PruneReport> {
+pub async fn prune(
+    repository: &Repository,
+    options: PruneOptions,
+    observer: Arc<dyn Observer>,
+) -> Result<PruneReport> {
     repository.config().check_writable()?;
     // There a commit that is on its way may still become the head below the floor, and what it refers to must be there.
     // That needs a prune that has the repository to itself, deletes only what was not needed a grace period earlier
@@ -129,16 +139,21 @@ pub async fn prune(repository: &Repository, options: PruneOptions, observer: &dy
         return Err(Error::new(ErrorKind::Unsupported, reason));
     }
     let (watch, requests) = (Stopwatch::start(), repository.store().requests());
-    let run = run(repository, &options, observer).await.map_err(execute::what_it_needs)?;
+    let run = run(repository, &options, &observer).await.map_err(execute::what_it_needs)?;
     let requests = repository.store().requests().since(requests);
     Ok(PruneReport { requests, seconds: watch.seconds(), ..run })
 }
 
-async fn run(repository: &Repository, options: &PruneOptions, observer: &dyn Observer) -> Result<PruneReport> {
+async fn run(repository: &Repository, options: &PruneOptions, observer: &Arc<dyn Observer>) -> Result<PruneReport> {
     let store = repository.store();
     let (listed, leftovers) = execute::look(store, options).await?;
-    let mut reach = Reach::new(store, &options.interrupt, observer);
-    let (state, plan, commit) = commit_floor(repository, options, &listed, &mut reach).await?;
+    let mut reach = Reach::new(store, &options.interrupt, observer.as_ref());
+    let Floor { state, plan, commit, moved } = commit_floor(repository, options, &listed, &mut reach, observer).await?;
+    if moved {
+        // Old references need nothing any more, unless a state of a grace period ago has them.
+        reach.begin_anew();
+        reach.add(&state.commit).await?;
+    }
     let needed = reach.needed();
     let unneeded: Vec<ListedPack> = plan::garbage(&listed.packs, &needed, u64::MAX).collect();
 
@@ -150,7 +165,7 @@ async fn run(repository: &Repository, options: &PruneOptions, observer: &dyn Obs
     let floor = settled.as_ref().map_or(0, |settled| settled.commit.session_floor);
     let garbage: Vec<ListedPack> = plan::garbage(&listed.packs, &needed, floor).collect();
     if !options.dry_run {
-        execute::delete_packs(store, &garbage, options, observer).await?;
+        execute::delete_packs(store, &garbage, options, observer.as_ref()).await?;
     }
     let emptied = match &settled {
         Some(settled) => emptying::empty(repository, &state, settled, &listed.commits, options).await?,
@@ -172,6 +187,8 @@ async fn run(repository: &Repository, options: &PruneOptions, observer: &dyn Obs
         kept_bytes: all_bytes - unneeded_bytes,
         draining_packs: plan.draining.len() as u64,
         draining_bytes: plan.draining_bytes,
+        moved_packs: plan.moving.len() as u64,
+        moved_bytes: plan.moving_bytes,
         emptied_commits: emptied.commits,
         emptied_bytes: emptied.bytes,
         leftovers,
@@ -181,39 +198,84 @@ async fn run(repository: &Repository, options: &PruneOptions, observer: &dyn Obs
     })
 }
 
-/// Finds what the newest state needs, and commits a floor and the draining packs if anything comes of it. Returns the
-/// newest state, which is in the log; in a dry run the one that would be.
+/// What was committed.
+struct Floor {
+    /// The newest state, which is in the log; in a dry run the one that would be.
+    state: State,
+    plan: Plan,
+    commit: Option<u64>,
+    /// Snapshots were moved by that commit.
+    moved: bool,
+}
+
+/// Finds what the newest state needs, moves what is to be moved, and commits that, a floor and the draining packs, if
+/// anything comes of it.
 async fn commit_floor(
     repository: &Repository,
     options: &PruneOptions,
     listed: &Listed,
     reach: &mut Reach<'_>,
-) -> Result<(State, Plan, Option<u64>)> {
+    observer: &Arc<dyn Observer>,
+) -> Result<Floor> {
+    let mut moved: Option<Moved> = None;
     for _ in 0..MAX_ROUNDS {
         let state = options.interrupt.unless_set(repository.state()).await?;
         reach.add(&state.commit).await?;
-        let plan = plan::plan(&state.commit, listed, &reach.needed(), options.session_idle, options.max_rewrite);
-        if !plan.needs_commit {
-            return Ok((state, plan, None));
+        let mut plan = plan::plan(&state.commit, listed, &reach.needed(), options.session_idle, options.max_rewrite);
+        let mut snapshots = moved.as_ref().and_then(|moved| moved.snapshots_on(&state.commit));
+        if snapshots.is_none() && !plan.moving.is_empty() && !options.dry_run {
+            moved = move_packs(repository, options, reach, &state, &plan, observer).await?;
+            snapshots = moved.as_ref().and_then(|moved| moved.snapshots_on(&state.commit));
         }
-        let session = Session::begin(&state, &options.writer, None);
-        let op = json!({"kind": "prune", "session_floor": plan.session_floor, "draining": plan.draining.len()});
+        if snapshots.is_none() && !options.dry_run {
+            (plan.moving, plan.moving_bytes) = Default::default();
+        }
+        if !plan.needs_commit && plan.moving.is_empty() {
+            return Ok(Floor { state, plan, commit: None, moved: false });
+        }
+        let begun = moved.as_ref().filter(|_| snapshots.is_some()).map(|moved| moved.session.clone());
+        let session = begun.unwrap_or_else(|| Session::begin(&state, &options.writer, None));
+        let op = json!({
+            "kind": "prune",
+            "session_floor": plan.session_floor,
+            "draining": plan.draining.len(),
+            "moved": plan.moving.len(),
+        });
+        let has_moved = snapshots.is_some();
         let commit = Commit {
             session_floor: plan.session_floor,
             draining: plan.draining.clone(),
+            snapshots: snapshots.unwrap_or_else(|| state.commit.snapshots.clone()),
             ..session.next_commit(&state, &*options.clock, op)
         };
         let seq = Some(commit.seq);
         if options.dry_run {
-            return Ok((State { commit, hash: state.hash }, plan, seq));
+            return Ok(Floor { state: State { commit, hash: state.hash }, plan, commit: seq, moved: false });
         }
         // Whatever is asked for meanwhile: the outcome of a commit is to be known.
         match repository.log().attempt(&session, &state, &commit).await? {
-            Attempt::Done(state) => return Ok((*state, plan, seq)),
+            Attempt::Done(state) => return Ok(Floor { state: *state, plan, commit: seq, moved: has_moved }),
             // Made again for the newer state: what it needs, it says itself.
             Attempt::Lost | Attempt::TakenOver(_) => {}
         }
     }
     let message = format!("other writers committed first, {MAX_ROUNDS} times in a row; nothing was deleted");
     Err(Error::new(ErrorKind::Conflict, message))
+}
+
+async fn move_packs(
+    repository: &Repository,
+    options: &PruneOptions,
+    reach: &Reach<'_>,
+    state: &State,
+    plan: &Plan,
+    observer: &Arc<dyn Observer>,
+) -> Result<Option<Moved>> {
+    let (store, pages, state) = (repository.store().clone(), Arc::clone(&reach.pages), state.clone());
+    let (packs, observer) = (plan.moving.clone(), Arc::clone(observer));
+    let session = Session::begin(&state, &options.writer, None);
+    let waiter = Waiter::new(options.interrupt.clone());
+    let work = move || move_out(&store, &pages, &state.commit, &packs, session, &waiter, &observer);
+    let ran = tokio::task::spawn_blocking(work).await;
+    ran.map_err(|error| Error::internal(format!("what was to be moved did not come to its end: {error}")))?
 }

@@ -1,6 +1,6 @@
 //! What a prune would do: pure functions of what lies in the store and of what snapshots need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use object_store::ObjectMeta;
@@ -106,7 +106,11 @@ pub(super) struct Plan {
     pub(super) draining: Vec<PackName>,
     /// Bytes that are alive in draining packs.
     pub(super) draining_bytes: u64,
-    /// Something comes of that commit.
+    /// Packs that this prune should move out of, since no backup will.
+    pub(super) moving: HashSet<Pack>,
+    /// Bytes that are alive in them.
+    pub(super) moving_bytes: u64,
+    /// Something comes of that commit, also where nothing moves.
     pub(super) needs_commit: bool,
 }
 
@@ -119,7 +123,7 @@ pub(super) fn plan(
     max_rewrite: u64,
 ) -> Plan {
     let floor = session_floor(base, listed, idle);
-    let (draining, draining_bytes) = draining(&listed.packs, needed, max_rewrite);
+    let Emptiest { draining, draining_bytes, moving, moving_bytes } = emptiest(&listed.packs, needed, max_rewrite);
     let garbage = || garbage(&listed.packs, needed, u64::MAX);
     let frees = garbage().any(|pack| (base.session_floor..floor).contains(&pack.pack.name.begin));
     // No floor that is not above the head is above what began at the head: any commit makes the next one possible.
@@ -129,7 +133,8 @@ pub(super) fn plan(
     };
     let waits_for_a_commit = garbage().any(is_stuck);
     let needs_commit = frees || waits_for_a_commit || draining != base.draining;
-    Plan { session_floor: if frees { floor } else { base.session_floor }, draining, draining_bytes, needs_commit }
+    let session_floor = if frees { floor } else { base.session_floor };
+    Plan { session_floor, draining, draining_bytes, moving, moving_bytes, needs_commit }
 }
 
 /// The highest floor such that no session below it has shown activity for so long, but never lower than it was, nor
@@ -159,24 +164,39 @@ pub(super) fn garbage<'a, T>(
     packs.iter().filter(move |listed| listed.pack.name.begin < floor && !needed.contains_key(&listed.pack)).copied()
 }
 
-/// The packs that backups should move out of: less than half alive, and within what they follow. Those that free the
-/// most for each byte that is moved come first, as long as what is alive in them fits the budget.
-fn draining(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -> (Vec<PackName>, u64) {
+/// What is to be moved, and by whom.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Emptiest {
+    draining: Vec<PackName>,
+    draining_bytes: u64,
+    moving: HashSet<Pack>,
+    moving_bytes: u64,
+}
+
+/// The packs that are less than half alive: backups move out of those that heads refer to, this prune out of the others.
+/// Those that free the most for each byte that is moved come first, as long as what is alive in them fits the budget.
+fn emptiest(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -> Emptiest {
     let of = |listed: &ListedPack| {
-        let needed = needed.get(&listed.pack).filter(|needed| needed.of_head)?;
-        (needed.alive_bytes < listed.bytes / 2).then_some((*listed, needed.alive_bytes))
+        let needed = needed.get(&listed.pack)?;
+        (needed.alive_bytes < listed.bytes / 2).then_some((*listed, *needed))
     };
     let mut emptiest: Vec<_> = packs.iter().filter_map(of).collect();
-    emptiest.sort_unstable_by_key(|(listed, alive)| (alive * 1000 / listed.bytes.max(1), listed.pack));
-    let (mut names, mut bytes) = (Vec::new(), 0);
-    for (listed, alive) in emptiest {
-        if bytes + alive <= budget {
-            bytes += alive;
-            names.push(listed.pack.name);
+    emptiest.sort_unstable_by_key(|(listed, needed)| (needed.alive_bytes * 1000 / listed.bytes.max(1), listed.pack));
+    let mut of = Emptiest::default();
+    for (listed, Needed { alive_bytes, of_head }) in emptiest {
+        if of.draining_bytes + of.moving_bytes + alive_bytes > budget {
+            continue;
+        }
+        if of_head {
+            of.draining_bytes += alive_bytes;
+            of.draining.push(listed.pack.name);
+        } else {
+            of.moving_bytes += alive_bytes;
+            of.moving.insert(listed.pack);
         }
     }
-    names.sort_unstable();
-    (names, bytes)
+    of.draining.sort_unstable();
+    of
 }
 
 #[cfg(test)]
@@ -253,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn packs_that_are_mostly_dead_drain_within_the_budget() {
+    fn packs_that_are_mostly_dead_are_moved_by_backups_or_by_the_prune_within_one_budget() {
         let packs: Vec<_> = (0..5).map(|number| lies(pack(1, number), 100, 0)).collect();
         let need = |alive_bytes, of_head| Needed { alive_bytes, of_head };
         let needed = HashMap::from([
@@ -261,15 +281,18 @@ mod tests {
             (pack(1, 1), need(10, true)),
             (pack(1, 2), need(50, true)),
             // Backups move only what their parent refers to.
-            (pack(1, 3), need(1, false)),
+            (pack(1, 3), need(2, false)),
         ]);
         let names = |budget| {
-            let (names, bytes) = draining(&packs, &needed, budget);
-            (names.into_iter().map(|name| name.number).collect::<Vec<_>>(), bytes)
+            let of = emptiest(&packs, &needed, budget);
+            let draining: Vec<_> = of.draining.iter().map(|name| name.number).collect();
+            let moving: Vec<_> = of.moving.iter().map(|pack| pack.name.number).collect();
+            ((draining, of.draining_bytes), (moving, of.moving_bytes))
         };
-        assert_eq!(names(1000), (vec![0, 1], 59));
-        assert_eq!(names(58), (vec![1], 10));
-        assert_eq!(names(9), (vec![], 0));
+        assert_eq!(names(1000), ((vec![0, 1], 59), (vec![3], 2)));
+        assert_eq!(names(60), ((vec![1], 10), (vec![3], 2)));
+        assert_eq!(names(9), ((vec![], 0), (vec![3], 2)));
+        assert_eq!(names(1), ((vec![], 0), (vec![], 0)));
     }
 
     #[test]

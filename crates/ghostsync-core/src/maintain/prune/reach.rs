@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use futures::future::join_all;
 
@@ -58,7 +59,8 @@ pub(super) struct Needed {
 
 /// What a number of snapshots need.
 pub(super) struct Reach<'a> {
-    pages: Pages,
+    /// Where they are read; what was read a moment ago is at hand.
+    pub(super) pages: Arc<Pages>,
     interrupt: &'a Interrupt,
     observer: &'a dyn Observer,
     snapshots: HashSet<SnapshotId>,
@@ -67,6 +69,8 @@ pub(super) struct Reach<'a> {
     packs: Vec<Needed>,
     /// Page copies that were read, by the number of their pack and their offset, with what they were said to be.
     visited: HashMap<(u32, u64), u64>,
+    /// Page copies that were read before it was begun anew.
+    read_before: u64,
     blocks: HashMap<(u32, u64), LiveBlock>,
 }
 
@@ -74,9 +78,10 @@ impl<'a> Reach<'a> {
     /// Begins with none. Pages come from the store, never from a cache that somebody else does not have.
     pub(super) fn new(store: &Store, interrupt: &'a Interrupt, observer: &'a dyn Observer) -> Self {
         Self {
-            pages: Pages::new(store.clone(), None),
+            pages: Arc::new(Pages::new(store.clone(), None)),
             interrupt,
             observer,
+            read_before: 0,
             snapshots: HashSet::new(),
             ahead: BTreeMap::new(),
             numbers: HashMap::new(),
@@ -86,15 +91,19 @@ impl<'a> Reach<'a> {
         }
     }
 
+    /// Forgets what is needed, and neither the pages nor how many there were.
+    pub(super) fn begin_anew(&mut self) {
+        self.read_before = self.pages();
+        (self.snapshots, self.ahead, self.visited) = Default::default();
+        (self.numbers, self.packs, self.blocks) = Default::default();
+    }
+
     /// Adds what the snapshots of a state need; those that were added before cost nothing.
     ///
     /// # Errors
     /// `Corrupt` if a page is missing or is not what it should be; the store's.
     pub(super) async fn add(&mut self, commit: &Commit) -> Result<()> {
-        // Nobody goes on from what was refused, or came too late.
-        let goes_on = |name: &str| !name.starts_with("quarantine/") && !name.starts_with("fork/");
-        let heads = commit.branches.iter().filter(|(name, _)| goes_on(name)).filter_map(|(_, branch)| branch.head);
-        let heads: HashSet<_> = heads.collect();
+        let heads = heads(commit);
         for snapshot in &commit.snapshots {
             if self.snapshots.insert(snapshot.id) {
                 self.refer(snapshot.tree.root(), false, heads.contains(&snapshot.id))?;
@@ -116,7 +125,7 @@ impl<'a> Reach<'a> {
 
     /// How many page copies were read.
     pub(super) fn pages(&self) -> u64 {
-        self.visited.len() as u64
+        self.read_before + self.visited.len() as u64
     }
 
     /// Every pack that is needed, and what of it.
@@ -234,6 +243,12 @@ impl LiveBlock {
         let share = u128::from(self.frame_bytes) * u128::from(content.min(end)) / u128::from(length);
         u64::try_from(share).unwrap_or(u64::MAX).saturating_add(TABLE_ROW_BYTES * count)
     }
+}
+
+/// The heads that backups follow: nobody goes on from what was refused, or came too late.
+pub(super) fn heads(commit: &Commit) -> HashSet<SnapshotId> {
+    let goes_on = |name: &str| !name.starts_with("quarantine/") && !name.starts_with("fork/");
+    commit.branches.iter().filter(|(name, _)| goes_on(name)).filter_map(|(_, branch)| branch.head).collect()
 }
 
 /// Tells references to one place apart that expect different things there.

@@ -40,7 +40,7 @@ pub(super) fn at_once() -> PruneOptions {
 }
 
 pub(super) async fn run(repository: &Repository, options: PruneOptions) -> Result<PruneReport> {
-    prune(repository, options, &NoObserver).await
+    prune(repository, options, Arc::new(NoObserver)).await
 }
 
 pub(super) async fn pruned(repository: &Repository) -> PruneReport {

@@ -306,7 +306,7 @@ impl Actor {
                     let clock = Arc::new(clock);
                     let options =
                         PruneOptions { grace, session_idle, writer: name.into(), clock, ..PruneOptions::default() };
-                    let prune = async |repository| prune(&repository, options, &NoObserver).await;
+                    let prune = async |repository| prune(&repository, options, Arc::new(NoObserver)).await;
                     Ended::Prune(then(opened, prune).await)
                 }
                 Job::Hold(id, is_held) => {
