@@ -7,15 +7,17 @@
 mod reference;
 mod system;
 
-use proptest::strategy::BoxedStrategy;
-use proptest::test_runner::Config;
+use std::collections::BTreeMap;
+
+use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
+use proptest::test_runner::{Config, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
-use reference::{Model, Step, steps};
+use reference::{Model, Step, Told, steps};
 use system::System;
 
 /// Histories that are tried, at most so many steps long. In commit mode `detect` each commit waits for others.
-const CASES: u32 = 32;
+const CASES: u32 = 24;
 const CASES_OF_DETECT: u32 = 2;
 
 /// A repository in commit mode `atomic`, or `detect`.
@@ -26,12 +28,11 @@ impl<const DETECT: bool> ReferenceStateMachine for Machine<DETECT> {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<Model> {
-        use proptest::strategy::{Just, Strategy};
-        Just(Model::new(DETECT)).boxed()
+        proptest::strategy::Just(Model::new(DETECT)).boxed()
     }
 
-    fn transitions(_: &Model) -> BoxedStrategy<Step> {
-        steps(DETECT)
+    fn transitions(model: &Model) -> BoxedStrategy<Step> {
+        steps(model)
     }
 
     fn apply(mut model: Model, step: &Step) -> Model {
@@ -67,7 +68,7 @@ prop_state_machine! {
     #![proptest_config(config(CASES))]
 
     #[test]
-    fn whatever_several_writers_do_the_repository_is_what_a_naive_model_says(sequential 1..40 => Machine<false>);
+    fn whatever_several_writers_do_the_repository_is_what_a_naive_model_says(sequential 1..60 => Machine<false>);
 }
 
 prop_state_machine! {
@@ -75,4 +76,73 @@ prop_state_machine! {
 
     #[test]
     fn one_step_after_the_other_commit_mode_detect_does_the_same_but_prune(sequential 1..20 => Machine<true>);
+}
+
+/// The ends that a step can have, as [`end`] tells them.
+const ENDS: &[&str] = &[
+    "BackUp: Made",
+    "BackUp: Unchanged",
+    "BackUp: Forked Held",
+    "BackUp: Forked NewEpoch",
+    "BackUp: Forked NotHeld",
+    "BackUp: Forked OtherHead",
+    "BackUp: Quarantined",
+    "BackUp: Failed Refused",
+    "BackUp: Failed Conflict",
+    "BackUp, raced: Made",
+    "BackUp, raced: Unchanged",
+    "BackUp, raced: Forked Held",
+    "BackUp, raced: Forked NewEpoch",
+    "BackUp, raced: Forked OtherHead",
+    "BackUp, raced: Quarantined",
+    "BackUp, raced: Failed Refused",
+    "Claim, raced: Claimed Some",
+    "Forget: Forgotten",
+    "Forget, raced: Forgotten",
+    "Forget: Failed Invalid",
+    "Hold: Failed NotFound",
+    "Promote: Promoted Fork",
+    "Promote: Promoted Quarantine",
+    "Promote: Promoted Main",
+    "Promote: Failed Invalid",
+    "Promote: Failed NotFound",
+    "Release: Failed Conflict",
+];
+
+/// What came of the last step, in words.
+fn end(step: &Step, model: &Model) -> String {
+    let (step, raced) = match step {
+        Step::Raced(step, _) if model.told.len() > 1 => (&**step, ", raced"),
+        Step::Raced(step, _) => (&**step, ""),
+        step => (step, ""),
+    };
+    let told = match model.told.last().expect("an end") {
+        Told::Promoted(made) => {
+            let source = model.snapshots[*made].promoted.expect("a source");
+            format!("Promoted {:?}", model.snapshots[source].branch)
+        }
+        told => format!("{told:?}"),
+    };
+    let words = told.split(|letter: char| !letter.is_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| word.starts_with(char::is_uppercase)).collect();
+    let step = format!("{step:?}");
+    let step = step.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+    format!("{step}{raced}: {}", words.join(" "))
+}
+
+#[test]
+fn histories_come_to_every_end_that_a_step_can_have() {
+    let mut runner = TestRunner::deterministic();
+    let mut ends: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..300 {
+        let history = Machine::<false>::sequential_strategy(1..60).new_tree(&mut runner).expect("a history");
+        let (mut model, steps, _) = history.current();
+        for step in steps {
+            model.take(&step);
+            *ends.entry(end(&step, &model)).or_default() += 1;
+        }
+    }
+    println!("{ends:?}");
+    let missing: Vec<_> = ENDS.iter().filter(|end| !ends.contains_key(**end)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {ends:#?}");
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use ghostsync_core::ErrorKind;
 use ghostsync_core::history::judge::Overtaken;
 use proptest::collection::vec;
+use proptest::option::weighted;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::sample::select;
 use proptest::strategy::BoxedStrategy;
 
 /// Names of files; each can have one of a few contents.
@@ -32,6 +34,9 @@ pub(super) enum Handle {
     Cached,
 }
 
+/// Files that are written, with one of their contents, or removed.
+pub(super) type Edits = Vec<(usize, Option<u8>)>;
+
 /// How a directory is backed up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct How {
@@ -44,10 +49,10 @@ pub(super) struct How {
 /// Something that somebody does. Snapshots are numbered from the first, forgotten ones too.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    /// Writes and removes files of a writer's directory.
-    Edit(usize, Vec<(usize, Option<u8>)>),
+    /// Everything in a writer's directory is lost.
     Empty(usize),
-    BackUp(usize, How),
+    /// A writer edits its directory, and backs it up.
+    BackUp(usize, Edits, How),
     /// Makes a writer's directory equal to the head; that of a pod with a receipt.
     Restore(usize),
     Claim(usize),
@@ -213,15 +218,6 @@ impl Model {
             self.is_raced(&mut intruder);
         }
         match step {
-            Step::Edit(writer, files) => {
-                for (file, content) in files {
-                    match content {
-                        Some(content) => self.writers[*writer].tree.insert(FILES[*file], *content),
-                        None => self.writers[*writer].tree.remove(FILES[*file]),
-                    };
-                }
-                Told::Nothing
-            }
             Step::Empty(writer) => {
                 self.writers[*writer].tree.clear();
                 Told::Nothing
@@ -230,7 +226,15 @@ impl Model {
                 self.month += 1;
                 Told::Nothing
             }
-            Step::BackUp(writer, how) => self.back_up(*writer, *how, intruder, false),
+            Step::BackUp(writer, edits, how) => {
+                for (file, content) in edits {
+                    match content {
+                        Some(content) => self.writers[*writer].tree.insert(FILES[*file], *content),
+                        None => self.writers[*writer].tree.remove(FILES[*file]),
+                    };
+                }
+                self.back_up(*writer, *how, intruder, false)
+            }
             Step::Restore(writer) => self.restore(*writer),
             Step::Claim(writer) => self.claim(*writer),
             Step::Release(writer) => self.release(*writer).map_or_else(Told::Failed, Told::Changed),
@@ -492,6 +496,9 @@ impl Model {
     }
 
     fn forget(&mut self, last: usize, all: bool, tagged: bool) -> Told {
+        if last == 0 && !tagged {
+            return Told::Failed(ErrorKind::Invalid);
+        }
         let main: Vec<usize> = self.retained().filter(|(_, of)| of.branch == Branch::Main).map(|(at, _)| at).collect();
         // What has fewer than half the files of the last one that is not in doubt is in doubt itself, for a month.
         let mut undoubted: Vec<usize> = Vec::new();
@@ -504,7 +511,7 @@ impl Model {
             undoubted.extend((!is_doubted).then_some(*number));
         }
         let newest = |of: &[usize], count: usize| of.iter().rev().take(count).copied().collect::<Vec<_>>();
-        let mut kept = [newest(&main, last), newest(&undoubted, last), vec![self.head]].concat();
+        let mut kept = [newest(&main, last), newest(&undoubted, last.max(1)), vec![self.head]].concat();
         let is_marked = |snapshot: &Snapshot| snapshot.is_held || tagged && snapshot.is_tagged;
         kept.extend(self.retained().filter(|(_, snapshot)| is_marked(snapshot)).map(|(number, _)| number));
         // A branch beside main ends when main has gone on for a month.
@@ -535,43 +542,46 @@ fn refuses(before: &Tree, now: &Tree) -> bool {
 
 // What is tried.
 
-pub(super) fn steps(detect: bool) -> BoxedStrategy<Step> {
-    if detect {
-        return plain_steps().boxed();
+pub(super) fn steps(model: &Model) -> BoxedStrategy<Step> {
+    let back_up = back_up(model).boxed();
+    let alone = alone(back_up.clone());
+    if model.detect {
+        return alone.boxed();
     }
-    let raced = (
-        prop_oneof![6 => back_up(), 1 => changes()],
-        prop_oneof![2 => back_up(), 2 => changes(), 1 => Just(Step::Prune)],
-    );
-    // Whoever backs up has one directory: it is not two writers at once.
-    let raced = raced.prop_filter_map("the same writer twice", |(step, intruder)| match (&step, &intruder) {
-        (Step::BackUp(one, _), Step::BackUp(other, _)) if one == other => None,
-        _ => Some(Step::Raced(Box::new(step), Box::new(intruder))),
+    let raced = prop_oneof![6 => back_up.clone(), 1 => changes()];
+    let intruder = prop_oneof![2 => back_up, 2 => changes(), 1 => Just(Step::Prune)];
+    // A directory is not backed up twice at once.
+    let raced = (raced, intruder).prop_filter_map("the same writer twice", |both| match both {
+        (Step::BackUp(one, ..), Step::BackUp(other, ..)) if one == other => None,
+        (step, intruder) => Some(Step::Raced(Box::new(step), Box::new(intruder))),
     });
-    prop_oneof![5 => plain_steps(), 1 => raced].boxed()
+    prop_oneof![2 => alone, 1 => raced].boxed()
 }
 
-fn plain_steps() -> impl Strategy<Value = Step> {
+fn alone(back_up: BoxedStrategy<Step>) -> impl Strategy<Value = Step> {
     let (writer, pod) = (|| 0..WRITERS.len(), FIRST_POD..WRITERS.len());
-    let files = vec((0..FILES.len(), proptest::option::weighted(0.7, 0..4_u8)), 1..3);
     prop_oneof![
-        6 => (writer(), files).prop_map(|(writer, files)| Step::Edit(writer, files)),
         1 => writer().prop_map(Step::Empty),
-        8 => back_up(),
+        10 => back_up,
         3 => pod.prop_map(Step::Restore),
         1 => writer().prop_map(Step::Restore),
-        8 => changes(),
+        6 => changes(),
         2 => Just(Step::Prune),
         1 => Just(Step::Check),
         1 => Just(Step::Month),
     ]
 }
 
-fn back_up() -> impl Strategy<Value = Step> {
+fn back_up(model: &Model) -> impl Strategy<Value = Step> + use<> {
+    // Pods that were never restored are refused, which need not be seen often.
+    let is_ready = |writer: &usize| owner(*writer).is_none() || model.writers[*writer].receipt.is_some();
+    let ready: Vec<usize> = (0..WRITERS.len()).filter(is_ready).collect();
+    let writer = prop_oneof![12 => select(ready), 1 => 0..WRITERS.len()];
+    let edits = vec((0..FILES.len(), weighted(0.6, 0..4_u8)), 0..4);
     let handle = prop_oneof![Just(Handle::Fresh), Just(Handle::Kept), Just(Handle::Cached)];
     let how = (any::<bool>(), proptest::bool::weighted(0.2), any::<bool>(), handle);
     let how = how.prop_map(|(exclusive, release, quarantine, handle)| How { exclusive, release, quarantine, handle });
-    (0..WRITERS.len(), how).prop_map(|(writer, how)| Step::BackUp(writer, how))
+    (writer, edits, how).prop_map(|(writer, edits, how)| Step::BackUp(writer, edits, how))
 }
 
 /// Commits of no directory.
@@ -583,7 +593,7 @@ fn changes() -> impl Strategy<Value = Step> {
         1 => (snapshot(), any::<bool>()).prop_map(|(snapshot, set)| Step::Tag(snapshot, set)),
         1 => (snapshot(), any::<bool>()).prop_map(|(snapshot, set)| Step::Hold(snapshot, set)),
         2 => snapshot().prop_map(Step::Promote),
-        3 => (1..3_u32, any::<bool>(), any::<bool>())
+        3 => (0..3_u32, any::<bool>(), any::<bool>())
             .prop_map(|(last, all, tagged)| Step::Forget { last, all, tagged }),
     ]
 }

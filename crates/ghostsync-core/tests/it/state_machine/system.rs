@@ -117,7 +117,7 @@ impl System {
                 fs::create_dir(world.folder.join(format!("{name}.cache"))).expect("a folder");
             }
             let how = How { exclusive: false, release: false, quarantine: false, handle: Handle::Fresh };
-            world.act(&Step::BackUp(0, how), world.store(false)).await;
+            world.act(&Step::BackUp(0, Vec::new(), how), world.store(false)).await;
         });
         assert_eq!(world.take_told(), [Told::Made(0)]);
         Self { runtime, world, steps: 0, epoch: (0, 0), log: 1, _folder: folder }
@@ -255,11 +255,6 @@ impl World {
         let opened = async |store| Repository::open(store, OpenOptions::default()).await.expect("a repository");
         let name = |writer: &usize| owner(*writer).expect("a pod");
         Ok(match step {
-            Step::Edit(writer, files) => {
-                let files: Vec<_> = files.iter().map(|(file, content)| (FILES[*file], *content)).collect();
-                self.edit(*writer, &files);
-                Told::Nothing
-            }
             Step::Empty(writer) => {
                 self.edit(*writer, &FILES.map(|name| (name, None)));
                 Told::Nothing
@@ -268,7 +263,11 @@ impl World {
                 *self.month.lock().expect("no panic") += 1;
                 Told::Nothing
             }
-            Step::BackUp(writer, how) => self.back_up(*writer, *how, store).await?,
+            Step::BackUp(writer, edits, how) => {
+                let files: Vec<_> = edits.iter().map(|(file, content)| (FILES[*file], *content)).collect();
+                self.edit(*writer, &files);
+                self.back_up(*writer, *how, store).await?
+            }
             Step::Restore(writer) => {
                 let options = RestoreOptions {
                     delete: true,
