@@ -54,7 +54,7 @@ const POPULATIONS: [[usize; 6]; 4] = [[4, 4, 0, 0, 5, 2], [1, 1, 4, 4, 4, 2], [2
 
 /// The same where few people do few things again and again, so that rare orders of them come: two that back up and one
 /// that forgets and prunes, or two holders.
-const NARROW_POPULATIONS: [[usize; 6]; 2] = [[6, 6, 0, 0, 6, 0], [0, 1, 6, 6, 2, 1]];
+const NARROW_POPULATIONS: [[usize; 6]; 2] = [[6, 6, 0, 0, 6, 1], [0, 1, 6, 6, 2, 1]];
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
