@@ -4,7 +4,8 @@
 #
 #   scripts/controls.sh [SEEDS] [NAME...]     all of them, or these
 #
-# Prints a table. Fails if a patch does not apply any more, does not compile, or is not found out within SEEDS seeds.
+# Prints a table. Fails if a patch does not apply any more, does not compile, or is not found out within SEEDS seeds; one
+# that says of itself why it is missed may be.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -52,7 +53,11 @@ for name in "${names[@]}"; do
     grep -m1 -A5 '^error' "$log" >&2 || true
     fail "$name" "does not compile"
   elif GHOSTSYNC_SEEDS=$seeds "${simulate[@]}" -- simulation::every --nocapture >"$log" 2>&1; then
-    fail "$name" "not found out within $seeds seeds"
+    if grep -q '^Missed: ' "$patch"; then
+      echo "| $(sed -n 's/^Rule: //p' "$patch") | $name: $(sed -n 's/^Broken: //p' "$patch") | | not found out, as is known |"
+    else
+      fail "$name" "not found out within $seeds seeds"
+    fi
   else
     # One line names the seed and the rule; without it the test ended in some other way.
     found=$(sed -n 's/^seed \([0-9]*\): \(.*\)$/\1 | \2/p' "$log" | sed -n 1p)
@@ -70,4 +75,4 @@ if [ ${#failed[@]} != 0 ]; then
   echo "${#failed[@]} of ${#names[@]} controls are not as they should be: ${failed[*]}" >&2
   exit 1
 fi
-echo "${#names[@]} controls, all found out" >&2
+echo "${#names[@]} controls, all as they should be" >&2

@@ -142,7 +142,6 @@ fn histories_come_to_every_end_that_a_step_can_have() {
             *ends.entry(end(&step, &model)).or_default() += 1;
         }
     }
-    println!("{ends:?}");
     let missing: Vec<_> = ENDS.iter().filter(|end| !ends.contains_key(**end)).collect();
     assert!(missing.is_empty(), "{missing:?} of {ends:#?}");
 }
