@@ -83,6 +83,14 @@ simulate SEEDS="500":
 # The same at length
 simulate-full: (simulate "10000")
 
+# Take each rule of the protocol out of the library, alone; the simulation must find what breaks: minutes, not in CI
+controls SEEDS="500" *NAMES="":
+    scripts/controls.sh {{ SEEDS }} {{ NAMES }}
+
+# N random histories of several writers against a naive model; a failure prints the shortest that shows it
+histories N="500":
+    PROPTEST_CASES={{ N }} just _only ghostsync-core state_machine::whatever
+
 # The tests against every real store that is installed (scripts/tools.sh stores)
 stores *ARGS: (_only "ghostsync-core" real_stores ARGS) (_only "ghostsync-cli" real_stores ARGS)
 

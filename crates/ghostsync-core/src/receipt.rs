@@ -56,6 +56,9 @@ pub struct Receipt {
     /// The session of a backup that is about to commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<SessionId>,
+    /// Sessions of backups before that one, of which it is not known either whether they made their commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<SessionId>,
 }
 
 /// Tells one directory from every other on a machine.
@@ -160,6 +163,11 @@ impl fmt::Display for DirectoryMark {
 }
 
 impl Receipt {
+    /// Tells whether a commit of this session is one that this very directory asked for, and did not hear of.
+    pub(crate) fn awaits(&self, session: SessionId) -> bool {
+        self.pending == Some(session) || self.unsettled.contains(&session)
+    }
+
     /// Encodes it as the bytes of the file.
     ///
     /// # Errors
@@ -321,6 +329,7 @@ mod tests {
             finished: "2025-06-01T10:00:00Z".parse().expect("a time"),
             quarantined: None,
             pending: None,
+            unsettled: Vec::new(),
         }
     }
 
@@ -329,7 +338,8 @@ mod tests {
     }
 
     fn pending() -> Receipt {
-        Receipt { pending: Some(SessionId::from_bytes([4; 16])), ..receipt() }
+        let session = |byte| SessionId::from_bytes([byte; 16]);
+        Receipt { pending: Some(session(4)), unsettled: vec![session(3)], ..receipt() }
     }
 
     #[test]
@@ -350,7 +360,7 @@ mod tests {
         let checksum = fields.remove("checksum").expect("a checksum");
         let rest = serde_json::to_vec(&fields).expect("json");
         assert_eq!(checksum, blake3::hash(&rest).to_hex().as_str());
-        assert!(!fields.contains_key("pending"));
+        assert!(!fields.contains_key("pending") && !fields.contains_key("unsettled"));
         assert_eq!(fields["directory"], serde_json::json!({"device": 42, "inode": 7}));
     }
 

@@ -6,7 +6,8 @@
 //! directory is an edit of what was restored. If the head is another's, the tree goes to a fork from the start.
 //!
 //! Before a commit the session is noted in the receipt (`pending`), so that after a crash in between a head made by
-//! that very session brings the receipt forward instead of standing in the way.
+//! that very session brings the receipt forward instead of standing in the way. So are those of earlier runs that
+//! ended like that, until a snapshot is acknowledged: any of their commits may be the one that lands.
 
 use std::path::PathBuf;
 
@@ -61,7 +62,7 @@ impl Parent {
         };
         let receipt = Receipt::load(path).map_err(|error| refuse(error.to_string()))?;
         receipt.check(repository.id(), &options.branch, directory).map_err(|error| refuse(error.to_string()))?;
-        let made_by_us = head.as_ref().is_some_and(|head| Some(head.session) == receipt.pending);
+        let made_by_us = head.as_ref().is_some_and(|head| receipt.awaits(head.session));
         // A person has looked at what a guard refused here, and made it the head: the directory adopts its epoch.
         let adopted = head.as_ref().is_some_and(|head| head.promoted.is_some() && head.promoted == receipt.quarantined);
         let is_head = made_by_us || adopted || head.as_ref().map(|head| head.id) == receipt.snapshot;
@@ -89,8 +90,8 @@ impl Parent {
     /// The same on a state with this head: one that an earlier session of this very directory made, whose commit
     /// landed late, is not another's, and may be followed.
     pub(super) fn standing_on(&self, head: Option<&Snapshot>, session: &Session) -> Standing<SnapshotId> {
-        let pending = self.receipt.as_ref().and_then(|(_, receipt)| receipt.pending);
-        let landed = head.filter(|head| Some(head.session) == pending).map(|head| head.id);
+        let awaits = |head: &&Snapshot| self.receipt.as_ref().is_some_and(|(_, receipt)| receipt.awaits(head.session));
+        let landed = head.filter(awaits).map(|head| head.id);
         Standing { parent: landed.or(self.id()), ..self.standing(session) }
     }
 
@@ -120,7 +121,9 @@ impl Parent {
         let Some((path, receipt)) = &self.receipt else { return Ok(()) };
         // A head that the pending session of a crashed run made becomes the receipt's snapshot here.
         let current = self.snapshot().map_or_else(|| receipt.clone(), |head| self.names(receipt, head, context));
-        Receipt { pending: Some(session.id), ..current }.write(path)
+        // What an earlier run asked for may land as long as nothing of this one has.
+        let unsettled = current.unsettled.iter().copied().chain(current.pending).collect();
+        Receipt { pending: Some(session.id), unsettled, ..current }.write(path)
     }
 
     /// Takes that back, when it is certain that the session made no commit.
@@ -132,8 +135,8 @@ impl Parent {
     /// Rewrites the receipt for a snapshot that the directory equals: the one just made, or the head.
     pub(super) fn keep_receipt(&self, context: &Context, snapshot: &Snapshot) -> Result<()> {
         let Some((path, receipt)) = &self.receipt else { return Ok(()) };
-        let receipt = Receipt { pending: None, quarantined: None, ..self.names(receipt, snapshot, context) };
-        receipt.write(path)
+        let names = self.names(receipt, snapshot, context);
+        Receipt { pending: None, unsettled: Vec::new(), quarantined: None, ..names }.write(path)
     }
 
     /// Notes in the receipt that the directory, as it is, was refused and is kept in quarantine.

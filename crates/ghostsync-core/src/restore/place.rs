@@ -175,6 +175,7 @@ mod tests {
             finished: jiff::Timestamp::UNIX_EPOCH,
             quarantined: None,
             pending: None,
+            unsettled: Vec::new(),
         };
         assert_refused(examine_with(&directory, &options));
         receipt.write(&path).expect("writes");

@@ -79,5 +79,6 @@ pub(super) fn receipt(
         finished: options.clock.now(),
         quarantined: None,
         pending: None,
+        unsettled: Vec::new(),
     })
 }

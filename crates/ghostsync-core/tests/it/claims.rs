@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, OnRefusal, backup};
@@ -14,11 +15,12 @@ use ghostsync_core::receipt::Receipt;
 use ghostsync_core::repository::{OpenOptions, Repository, Selector, State, claim, promote, release, wait_for_release};
 use ghostsync_core::restore::{Overwrite, RestoreOptions, restore};
 use ghostsync_core::store::{Store, keys};
-use ghostsync_core::testing::fault::{Fault, FaultStore, Operation};
+use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
 use ghostsync_core::testing::tree::{differences, noise};
 use ghostsync_core::{ErrorKind, Result};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 
 use crate::restoring::{create, quick_folder};
 
@@ -150,6 +152,44 @@ async fn a_second_process_of_the_same_name_fences_the_first() {
     bench.restore("a").await;
     bench.write("a", "late", b"of the second process");
     assert_eq!(bench.back_up("a", bench.holding("a")).await.expect("a backup").outcome, BackupOutcome::Done);
+}
+
+/// Backs up as a holder, while nobody answers about the commit once it was asked for.
+async fn unheard(bench: &Bench, owner: &str, slot: &Key, create: Fault) {
+    let (slot, is_asked) = (slot.clone(), AtomicBool::new(false));
+    let store = FaultStore::new(bench.store.clone(), move |call| match call.operation {
+        _ if call.key != slot => None,
+        Operation::Create => {
+            is_asked.store(true, Ordering::SeqCst);
+            Some(create)
+        }
+        _ => is_asked.load(Ordering::SeqCst).then_some(Fault::Before(Failure::Timeout)),
+    });
+    let store = Store::new(Arc::new(store), "memory").with_settle_time(Duration::from_millis(200));
+    let repository = Repository::open(store, OpenOptions::default()).await.expect("a repository");
+    let ran = backup(&repository, &bench.path(owner), bench.holding(owner), Arc::new(NoObserver)).await;
+    assert_eq!(ran.expect_err("not heard of").kind(), ErrorKind::Unknown);
+}
+
+#[tokio::test]
+async fn a_commit_that_lands_after_two_backups_were_cut_short_is_the_holders_own() {
+    let bench = Bench::new().await;
+    bench.begin("a").await;
+    bench.write("a", "new", b"of a");
+    let slot = keys::commit(bench.state().await.commit.seq + 1);
+    unheard(&bench, "a", &slot, Fault::After(Failure::Timeout)).await;
+    // It is still on its way while the next one asks for the same number, and is not heard of either.
+    let late = bench.store.get(&slot).await.expect("made").bytes().await.expect("read");
+    bench.store.delete(&slot).await.expect("on its way");
+    unheard(&bench, "a", &slot, Fault::Before(Failure::Timeout)).await;
+    bench.store.put(&slot, late.into()).await.expect("landed");
+
+    bench.write("a", "more", b"of a");
+    let head = bench.head().await;
+    let report = bench.back_up("a", bench.holding("a")).await.expect("a backup");
+    assert_eq!((report.outcome, report.overtaken, report.parent), (BackupOutcome::Done, None, Some(head)));
+    let receipt = Receipt::load(&bench.receipt("a")).expect("a receipt");
+    assert_eq!((receipt.pending, receipt.unsettled), (None, Vec::new()));
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ fn receipt() -> Receipt {
         finished: "2026-01-02T03:04:05Z".parse().expect("a time"),
         quarantined: None,
         pending: Some(SessionId::from_bytes([6; 16])),
+        unsettled: Vec::new(),
     }
 }
 

@@ -334,6 +334,7 @@ async fn a_receipt_whose_snapshot_is_gone_is_refused_and_says_so() {
         finished: head.time,
         quarantined: None,
         pending: None,
+        unsettled: Vec::new(),
     };
     receipt.write(&bench.receipt()).expect("written");
     assert_eq!(bench.run(with_receipt(&bench)).await.expect("holds").outcome, BackupOutcome::Unchanged);

@@ -33,5 +33,6 @@ mod resuming;
 mod server;
 mod simulation;
 mod small_writer;
+mod state_machine;
 mod store_probe;
 mod store_requests;

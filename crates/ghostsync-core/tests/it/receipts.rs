@@ -455,7 +455,13 @@ impl World {
     async fn land(&mut self, late: Late, step: &Step) {
         let (went_on, overwritten) = match step {
             Step::Backup { place, .. } => (*place == late.place, false),
-            Step::Restore { place, .. } | Step::Replace(place) => (false, *place == late.place),
+            // One that was cut before it began leaves the receipt, which knows what it waits for.
+            Step::Restore { place, .. } if *place == late.place => {
+                let waits = Receipt::load(&self.receipt(*place)).is_ok_and(|receipt| receipt.pending.is_some());
+                (waits, !waits)
+            }
+            Step::Restore { .. } => (false, false),
+            Step::Replace(place) => (false, *place == late.place),
             Step::RemoveReceipt(place) | Step::CopyReceipt(place) => (false, *place == late.place),
             Step::Edit(..) | Step::Other(_) => (false, false),
         };

@@ -30,6 +30,15 @@ pub(super) const SETTLE_TIME: Duration = Duration::from_secs(100 * 24 * 3600);
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e/f", "e/g"];
 
+/// How people are in one simulation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Habits {
+    /// There are only so many contents, so that the trees of different writers have much in common; 0: each is new.
+    pub(super) contents: usize,
+    /// The deletion cap of backups, in percent.
+    pub(super) cap: u32,
+}
+
 /// What somebody does in one run.
 #[derive(Debug, Clone)]
 pub(super) enum Job {
@@ -65,6 +74,8 @@ pub(super) struct Writer {
     /// As it was when the process started.
     pub(super) receipt: Option<Receipt>,
     pub(super) content: Content,
+    /// The deletion cap of its backups, in percent.
+    pub(super) cap: u32,
     /// It takes up a journal: it may make a snapshot of an unchanged tree, to take a number that was asked for.
     pub(super) may_repeat: bool,
     pub(super) backs_up: bool,
@@ -173,18 +184,28 @@ impl Actor {
         journals.flatten().next().is_some()
     }
 
-    /// Edits a file or two, or takes back what was edited last; `next` counts contents.
-    pub(super) fn edit(&mut self, random: &mut Random, next: &mut u64) {
+    /// Makes the directory what it was before it was edited last.
+    pub(super) fn take_back(&mut self) {
+        for name in NAMES {
+            match self.before.get(name).copied() {
+                Some(version) => self.write(name, version),
+                None => self.remove(name),
+            }
+        }
+    }
+
+    /// Edits a file or two, loses many, or takes back what was edited last; `next` counts contents.
+    pub(super) fn edit(&mut self, random: &mut Random, habits: Habits, next: &mut u64) {
         if random.chance(15) && !self.before.is_empty() {
-            for name in NAMES {
-                match self.before.get(name).copied() {
-                    Some(version) => self.write(name, version),
-                    None => self.remove(name),
-                }
+            return self.take_back();
+        }
+        self.before = self.content.clone();
+        if habits.cap < 100 && random.chance(15) {
+            for name in NAMES.iter().filter(|_| random.chance(60)) {
+                self.remove(name);
             }
             return;
         }
-        self.before = self.content.clone();
         for _ in 0..1 + random.below(2) {
             let name = *random.pick(&NAMES);
             if self.content.len() > 2 && random.chance(20) {
@@ -192,7 +213,11 @@ impl Actor {
                 continue;
             }
             // What was there before comes back now and then.
-            let version = if random.chance(20) { 1 + random.below(*next as usize) as u64 } else { *next + 1 };
+            let version = match habits.contents {
+                0 if random.chance(80) => *next + 1,
+                0 => 1 + random.below(*next as usize) as u64,
+                contents => 1 + random.below(contents) as u64,
+            };
             *next = (*next).max(version);
             self.write(name, version);
         }
@@ -239,6 +264,7 @@ impl Actor {
         job: Job,
         store: SimulatedStore,
         clock: SimulatedClock,
+        habits: Habits,
     ) -> impl Future<Output = Ended> + use<> {
         let (source, receipt, cache_dir) = (self.source(), self.receipt(), self.cache());
         let (owner, name, home) = (self.owner(), self.name, self.home.clone());
@@ -250,7 +276,7 @@ impl Actor {
             match job {
                 Job::BackUp { exclusive, release } => {
                     let options = BackupOptions {
-                        policy: Policy { max_delete: Cap::Percent(100), ..Policy::default() },
+                        policy: Policy { max_delete: Cap::Percent(habits.cap), ..Policy::default() },
                         writer: name.into(),
                         owner,
                         exclusive,
@@ -342,7 +368,7 @@ impl Ended {
 }
 
 fn bytes_of(version: u64) -> Vec<u8> {
-    noise(version, 20 + (version as usize * 37) % 200)
+    noise(version, 20 + (version as usize * 997) % 3000)
 }
 
 /// Where a directory differs from what it should hold.

@@ -21,6 +21,9 @@ pub(super) type Checked = Result<(), String>;
 /// The files of a directory: of each, by its name, which content it has.
 pub(super) type Content = BTreeMap<String, u64>;
 
+/// So many commits stay whole, the newest among them.
+const WHOLE_COMMITS: u64 = 64;
+
 #[derive(Default)]
 pub(super) struct Ledger {
     config: Option<CommitHash>,
@@ -98,12 +101,25 @@ impl Ledger {
             && before != hash
             && !is_hint
         {
-            return Err(format!("I2: {key} was written with two contents"));
+            return self.emptied(key, bytes);
         }
         if *key == keys::config() {
             self.config = Some(CommitHash::of(bytes));
         }
         if is_log(key) && is_new { self.commit(objects, key, bytes) } else { Ok(()) }
+    }
+
+    /// I2: nothing is written with two contents, but that an old commit is replaced by a stub which keeps its hash.
+    fn emptied(&self, key: &Key, bytes: &Bytes) -> Checked {
+        let Ok(LogEntry::Emptied(stub)) = decode_log_entry(bytes) else {
+            return Err(format!("I2: {key} was written with two contents"));
+        };
+        let of_number = stub.seq.checked_sub(1).and_then(|at| self.commits.get(at as usize));
+        let is_its = of_number.is_some_and(|(commit, hash)| {
+            keys::commit(stub.seq) == *key && (stub.hash, stub.prev) == (*hash, commit.prev)
+        });
+        require(is_its, || format!("I2: {key} was replaced by a stub of another commit"))?;
+        require(stub.seq + WHOLE_COMMITS <= self.newest().seq, || format!("I1: {key} was emptied, which is not old"))
     }
 
     /// I4, at the time of the deletion.
@@ -206,6 +222,9 @@ impl Ledger {
             "forget" => serde_json::from_value(commit.op["dropped"].clone()).map_err(|error| error.to_string())?,
             _ => BTreeSet::new(),
         };
+        if let Some(held) = before.snapshots.iter().find(|held| held.hold.is_some() && dropped.contains(&held.id)) {
+            return Err(format!("commit {} drops {}, which is held", commit.seq, held.id));
+        }
         require(dropped == said, || format!("I1: commit {} drops {dropped:?}, and says {said:?}", commit.seq))?;
         for (name, branch) in &before.branches {
             let head = before.head(name).filter(|_| commit.branches.contains_key(name));
@@ -227,6 +246,7 @@ impl Ledger {
         if let Some(head) = head {
             let repeats = head.tree.page == snapshot.tree.page && !writer.may_repeat;
             require(!repeats, || format!("I6: snapshot {} is the head once more", snapshot.id))?;
+            self.guarded(head, snapshot, writer)?;
         }
         let Some(branch) = before.branches.get(name) else { return Ok(()) };
         match unreleased(branch) {
@@ -245,6 +265,19 @@ impl Ledger {
         let own = head
             .is_none_or(|head| receipt.snapshot == Some(head.id) || self.origins.get(&head.id) == Some(&writer.actor));
         require(own, || format!("I5: {writer:?} moves {name} from a head that it was not restored from"))
+    }
+
+    /// No backup moves a branch past the guard: it removes no more of the head that it follows than its cap allows.
+    fn guarded(&self, head: &Snapshot, snapshot: &Snapshot, writer: &Writer) -> Checked {
+        let (before, now) = (&self.contents[&head.id], &writer.content);
+        let has_moved = |version: &u64| now.iter().any(|(name, to)| to == version && before.get(name) != Some(to));
+        let is_removed = |(name, version): &(&String, &u64)| !now.contains_key(*name) && !has_moved(version);
+        let (removed, all) = (before.iter().filter(is_removed).count(), before.len());
+        // In small trees one may always go.
+        let is_allowed = all < 10 && removed <= 1 || removed * 100 <= all * writer.cap as usize;
+        require(is_allowed, || {
+            format!("snapshot {} removes {removed} of the {all} files of the head, past the guard", snapshot.id)
+        })
     }
 
     fn epoch(&self, seq: u64, branch: &str) -> u64 {

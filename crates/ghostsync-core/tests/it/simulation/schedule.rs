@@ -16,11 +16,11 @@ use ghostsync_core::ErrorKind;
 use ghostsync_core::backup::BackupOutcome;
 use ghostsync_core::id::SnapshotId;
 use ghostsync_core::maintain::Scope;
-use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
+use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, tag};
 use ghostsync_core::store::{Store, keys};
 use jiff::{SignedDuration, Timestamp};
 
-use super::actors::{Actor, Ended, Job, Role, SETTLE_TIME, SimulatedClock, Stage, Writer, difference};
+use super::actors::{Actor, Ended, Habits, Job, Role, SETTLE_TIME, SimulatedClock, Stage, Writer, difference};
 use super::ledger::is_log;
 use super::random::Random;
 use super::store::{
@@ -52,6 +52,10 @@ const MAX_RUNNING: usize = 4;
 /// How often each of the actors does something, compared with the others: one line is taken for the whole simulation.
 const POPULATIONS: [[usize; 6]; 4] = [[4, 4, 0, 0, 5, 2], [1, 1, 4, 4, 4, 2], [2, 2, 2, 2, 4, 2], [3, 5, 3, 0, 5, 2]];
 
+/// The same where few people do few things again and again, so that rare orders of them come: two that back up and one
+/// that forgets and prunes, or two holders.
+const NARROW_POPULATIONS: [[usize; 6]; 2] = [[6, 6, 0, 0, 6, 1], [0, 1, 6, 6, 2, 1]];
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -74,11 +78,16 @@ pub(super) struct Simulation {
     _folder: tempfile::TempDir,
     actors: Vec<Actor>,
     population: [usize; 6],
+    /// Whoever is about to commit is in the others' way more often than not.
+    is_narrow: bool,
     jobs_left: usize,
     step: u64,
     tick: SignedDuration,
     /// Of a hundred requests, so many may go wrong at all.
     trouble: usize,
+    habits: Habits,
+    /// The log has so many more commits when it all begins.
+    long_log: usize,
     versions: u64,
     tally: Tally,
 }
@@ -112,16 +121,21 @@ impl Simulation {
             ("person", Role::Person),
         ];
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a time");
+        // A third of all lives, whatever else their seeds decide.
+        let narrow = NARROW_POPULATIONS.get(Random::new(!setting.seed).below(6));
         let tick = SignedDuration::from_secs(*random.pick(&[1, 60, 20_000, 200_000]));
         Self {
             shared: Shared::new(setting.creates, now),
             actors: actors.iter().map(|(name, role)| Actor::new(name, *role, folder.path())).collect(),
             _folder: folder,
-            population: *random.pick(&POPULATIONS),
+            population: *narrow.unwrap_or(random.pick(&POPULATIONS)),
+            is_narrow: narrow.is_some(),
             jobs_left: setting.jobs,
             step: 0,
             tick,
             trouble: *random.pick(&[20, 50, 100]),
+            habits: Habits { contents: *random.pick(&[0, 6, 12]), cap: *random.pick(&[50, 100]) },
+            long_log: if random.chance(15) { 40 + random.below(40) } else { 0 },
             versions: 0,
             tally: Tally::new(),
             random,
@@ -151,14 +165,24 @@ impl Simulation {
             self.versions += 1;
             let version = self.versions;
             self.actors[0].write(name, version);
-            self.actors[1].write(name, version + 100);
+            self.actors[1].write(name, version + if self.habits.contents == 0 { 100 } else { 0 });
         }
         self.versions += 200;
         let setup = self.new_process(0, None);
         let create = CreateOptions { skip_probe: true, ..CreateOptions::default() };
         let store = Store::new(std::sync::Arc::new(self.shared.store(setup)), "simulated");
-        Repository::create(store, create, OpenOptions::default()).await.map_err(|error| error.to_string())?;
-        self.finish_at_once(0, Job::BackUp { exclusive: false, release: false }).await
+        let repository = Repository::create(store, create, OpenOptions::default()).await;
+        let repository = repository.map_err(|error| error.to_string())?;
+        // Whoever has a cache keeps a head that is emptied one day.
+        for actor in [0, 1] {
+            self.finish_at_once(actor, Job::BackUp { exclusive: false, release: false }).await?;
+        }
+        let first = self.shared.lock().ledger.newest().snapshots[0].id;
+        for number in 0..self.long_log {
+            let tags = [("number".to_owned(), number.to_string())];
+            tag(&repository, first, &tags, &[], "setup").await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Does a job while every request is answered at once; it must succeed.
@@ -198,6 +222,7 @@ impl Simulation {
         if hint.is_some() {
             return self.serve(hint).await;
         }
+        let is_narrow = creates && self.is_narrow;
         let running = self.running().len();
         let may_start = self.jobs_left > 0 && running < MAX_RUNNING;
         if waiting == 0 && !may_start && late == 0 {
@@ -210,9 +235,27 @@ impl Simulation {
         let weights = [
             (if may_start { if running < 2 { 12 } else { 4 } } else { 0 }, 0),
             (if waiting > 0 { 60 } else { 0 }, 1),
-            (if late > 0 { 3 } else { 0 }, 2),
+            (
+                if late == 0 {
+                    0
+                } else if is_narrow {
+                    10
+                } else {
+                    3
+                },
+                2,
+            ),
             (if running > 0 && self.trouble > 20 { 1 } else { 0 } + 2 * usize::from(creates), 3),
-            (if running > 1 { 1 } else { 0 }, 4),
+            (
+                if running < 2 {
+                    0
+                } else if is_narrow {
+                    10
+                } else {
+                    1
+                },
+                4,
+            ),
             (if is_unsure { 5 } else { 0 }, 5),
         ];
         let mut at = self.random.below(weights.iter().map(|(weight, _)| weight).sum());
@@ -272,10 +315,11 @@ impl Simulation {
                 last: 1 + random.below(2) as u32,
                 scope: if random.chance(50) { Scope::All } else { Scope::default() },
             }),
-            (Role::Keeper, _) => Some(Job::Prune {
-                grace: tick * *random.pick(&[0, 0, 0, 20]),
-                session_idle: tick * *random.pick(&[0, 0, 0, 5, 20, 60, 1_000_000]),
-            }),
+            (Role::Keeper, _) => {
+                let idle: &[u32] = if self.is_narrow { &[0, 1_000_000] } else { &[0, 0, 0, 5, 20, 60, 1_000_000] };
+                let (grace, session_idle) = (tick * *random.pick(&[0, 0, 0, 20]), tick * *random.pick(idle));
+                Some(Job::Prune { grace, session_idle })
+            }
             (Role::Person, _) => match random.below(10) {
                 0 => Some(Job::Promote(self.any_snapshot(true)?)),
                 1..4 => {
@@ -290,7 +334,7 @@ impl Simulation {
     fn edit(&mut self, actor: usize) {
         let again = std::mem::take(&mut self.actors[actor].tries_again);
         if !(again && self.random.chance(70)) {
-            self.actors[actor].edit(&mut self.random, &mut self.versions);
+            self.actors[actor].edit(&mut self.random, self.habits, &mut self.versions);
         }
     }
 
@@ -316,6 +360,7 @@ impl Simulation {
             owner: who.owner(),
             receipt: who.last_receipt(),
             content: who.content.clone(),
+            cap: self.habits.cap,
             may_repeat: who.has_journal(),
             backs_up: matches!(job, Some(Job::BackUp { .. })),
             ends_by_error: matches!(job, Some(Job::Restore | Job::Read(_))),
@@ -337,7 +382,7 @@ impl Simulation {
     fn start(&mut self, actor: usize, job: Job) -> usize {
         let process = self.new_process(actor, Some(&job));
         let (shared, clock) = (self.shared.clone(), SimulatedClock(self.shared.clone()));
-        let job = self.actors[actor].job(job, shared.store(process), clock);
+        let job = self.actors[actor].job(job, shared.store(process), clock, self.habits);
         self.actors[actor].running = Some(process);
         let mut hub = self.shared.lock();
         let line = format!("{:>4} {} starts", self.step, hub.processes[process].name);
@@ -452,7 +497,12 @@ impl Simulation {
 
     fn land(&mut self) -> Result<(), String> {
         let mut hub = self.shared.lock();
-        let at = self.random.below(hub.late.len());
+        let commits: Vec<usize> =
+            hub.late.iter().enumerate().filter(|(_, write)| is_log(write.key())).map(|(at, _)| at).collect();
+        let at = match self.is_narrow && !commits.is_empty() {
+            true => *self.random.pick(&commits),
+            false => self.random.below(hub.late.len()),
+        };
         let write = hub.late.remove(at);
         let before = hub.ledger.commits.len();
         hub.write(&write);
@@ -465,9 +515,11 @@ impl Simulation {
     }
 
     fn stall(&mut self) -> Result<(), String> {
-        let running = self.running();
-        let process = *self.random.pick(&running);
-        let long = 20 + self.random.below(200) as u64;
+        let (running, creates) = (self.running(), self.shared.lock().creates());
+        // Whoever is about to commit may find another world when it wakes up.
+        let process = *self.random.pick(if creates.is_empty() { &running } else { &creates });
+        let most = *self.random.pick(&[200, 200, 600]);
+        let long = 20 + self.random.below(most) as u64;
         let mut hub = self.shared.lock();
         hub.processes[process].stalled_until = self.step + long;
         let line = format!("{:>4} {} sleeps for {long} steps", self.step, hub.processes[process].name);
@@ -484,10 +536,7 @@ impl Simulation {
 
     async fn kill_one(&mut self) -> Result<(), String> {
         let running = self.running();
-        let creates: Vec<usize> = {
-            let hub = self.shared.lock();
-            hub.waiting.iter().filter(|waiting| is_create(&waiting.request)).map(|waiting| waiting.process).collect()
-        };
+        let creates = self.shared.lock().creates();
         // Best at the worst of times.
         let process = *self.random.pick(if creates.is_empty() { &running } else { &creates });
         self.kill(process).await;
@@ -652,6 +701,11 @@ impl Simulation {
                 }
                 if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Refused) {
                     self.count("refused, or in conflict");
+                    if error.kind() == ErrorKind::Refused {
+                        // Somebody looks, and puts back what was lost.
+                        self.actors[at].take_back();
+                        self.actors[at].tries_again = false;
+                    }
                     if self.actors[at].role == Role::Holder {
                         self.actors[at].stage = Stage::Begins;
                     }
@@ -676,6 +730,11 @@ impl Simulation {
                 if is_holder {
                     self.actors[at].content = content;
                     self.actors[at].stage = Stage::HasRestored;
+                }
+            }
+            Ended::Prune(Ok(report)) => {
+                for (what, count) in [("packs draining", report.draining_packs), ("emptied", report.emptied_commits)] {
+                    *self.tally.entry(what).or_default() += count;
                 }
             }
             Ended::Change(Ok(Some(seq))) if !made.iter().any(|(made, _)| made == seq) => {
@@ -731,6 +790,11 @@ impl Simulation {
 }
 
 impl super::store::Hub {
+    /// The processes that ask for a commit right now.
+    fn creates(&self) -> Vec<usize> {
+        self.waiting.iter().filter(|waiting| is_create(&waiting.request)).map(|waiting| waiting.process).collect()
+    }
+
     /// A process that waits for the hint to be written.
     fn hint(&self) -> Option<usize> {
         let is_hint = |request: &Request| matches!(request, Request::Write(write) if *write.key() == keys::head());
