@@ -2,6 +2,7 @@
 
 mod draining;
 mod emptying;
+mod moving;
 mod space;
 mod support;
 
@@ -178,21 +179,31 @@ async fn one_page_that_cannot_be_read_stops_it_and_nothing_is_deleted() {
     history.assert_all_restore("repaired").await;
 }
 
-/// A store on which a prune runs right before the first commit that goes through it.
-fn pruned_before_the_commit(objects: &Arc<dyn ObjectStore>, options: fn() -> PruneOptions) -> FaultStore {
+/// A store on which something happens right before the first commit that goes through it.
+fn before_the_commit<F: Future<Output = ()>>(
+    objects: &Arc<dyn ObjectStore>,
+    happens: impl Fn(Arc<dyn ObjectStore>) -> F + Send + Sync + 'static,
+) -> FaultStore {
     let inner = Arc::clone(objects);
     let done = std::sync::atomic::AtomicBool::new(false);
     FaultStore::new(objects.clone(), move |call| {
         let is_commit = call.operation == Operation::Create && call.key.as_ref().starts_with("log/");
         if is_commit && !done.swap(true, std::sync::atomic::Ordering::SeqCst) {
-            let inner = Arc::clone(&inner);
-            let prune = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(async { run(&open(inner).await, options()).await })
+            std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+                    runtime.block_on(happens(Arc::clone(&inner)));
+                });
+                other.join().expect("ends");
             });
-            let _ = prune.join().expect("ends").expect("a prune");
         }
         None
+    })
+}
+
+fn pruned_before_the_commit(objects: &Arc<dyn ObjectStore>, options: fn() -> PruneOptions) -> FaultStore {
+    before_the_commit(objects, move |inner| async move {
+        let _ = run(&open(inner).await, options()).await.expect("a prune");
     })
 }
 
@@ -233,20 +244,11 @@ async fn a_prune_that_loses_a_race_looks_again_at_what_the_winner_needs() {
     fs::write(history.source().join("a"), "1").expect("a file");
     let _ = history.back_up("main").await;
     history.crash().await;
-    let (source, inner) = (history.source(), Arc::clone(&objects));
-    let races = std::sync::atomic::AtomicUsize::new(0);
-    let racing = FaultStore::new(objects.clone(), move |call| {
-        let is_commit = call.operation == Operation::Create && call.key.as_ref().starts_with("log/");
-        if is_commit && races.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
-            fs::write(source.join("b"), "2").expect("a file");
-            let (inner, source) = (Arc::clone(&inner), source.clone());
-            let other = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(async { crate::restoring::back_up(&open(inner).await, &source).await })
-            });
-            let _ = other.join().expect("ends");
-        }
-        None
+    let source = history.source();
+    let racing = before_the_commit(&objects, move |inner| {
+        fs::write(source.join("b"), "2").expect("a file");
+        let source = source.clone();
+        async move { drop(crate::restoring::back_up(&open(inner).await, &source).await) }
     });
     let report = run(&open(Arc::new(racing)).await, at_once()).await.expect("a prune");
     // What the winner made after the look is not counted, and must not be deleted.

@@ -125,11 +125,7 @@ pub struct PruneReport {
 /// # Errors
 /// `Corrupt` if a page that a snapshot refers to cannot be read: then nothing was deleted. `Denied` without the right
 /// to delete, `Unsupported` in commit mode `detect`, `Unknown` if the answer to the commit was lost, `Conflict` if others kept committing first.
-pub async fn prune(
-    repository: &Repository,
-    options: PruneOptions,
-    observer: Arc<dyn Observer>,
-) -> Result<PruneReport> {
+pub async fn prune(repository: &Repository, options: PruneOptions, observer: Arc<dyn Observer>) -> Result<PruneReport> {
     repository.config().check_writable()?;
     // There a commit that is on its way may still become the head below the floor, and what it refers to must be there.
     // That needs a prune that has the repository to itself, deletes only what was not needed a grace period earlier

@@ -158,6 +158,16 @@ impl History {
         assert!(report.damage.is_empty(), "{case}: {:#?}", report.damage);
     }
 
+    /// The head comes back as the directory is.
+    pub(super) async fn assert_head_restores(&self, case: &str) {
+        let back = quick_folder();
+        let back = back.path().join("back");
+        let report = restore(&self.repository, &back, RestoreOptions::default(), Arc::new(NoObserver)).await;
+        assert!(report.expect("a restore").problems.is_empty(), "{case}");
+        let differences = differences(&self.source(), &back);
+        assert!(differences.is_empty(), "{case}: {differences:#?}");
+    }
+
     /// The bytes of all objects below a prefix.
     pub(super) async fn bytes(&self, prefix: &str) -> u64 {
         let listed: Vec<_> = self.objects.list(Some(&Key::from(prefix))).try_collect().await.expect("a listing");

@@ -318,7 +318,7 @@ impl World {
                 let (grace, session_idle) = (Duration::ZERO, Duration::ZERO);
                 let options = PruneOptions { grace, session_idle, ..PruneOptions::default() };
                 let repository = opened(store).await;
-                let report = prune(&repository, options.clone(), &NoObserver).await?;
+                let report = prune(&repository, options.clone(), Arc::new(NoObserver)).await?;
                 *self.prunes.lock().expect("no panic") = Some(u64::from(report.commit.is_some()));
                 assert_eq!(report.waiting_packs, 0, "all garbage goes");
                 Told::Nothing

@@ -1,0 +1,203 @@
+//! What only older snapshots need of a pack that is mostly dead is moved by the prune itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ghostsync_core::backup::BackupOutcome;
+use ghostsync_core::id::SnapshotId;
+use ghostsync_core::maintain::PruneOptions;
+use ghostsync_core::repository::{OpenOptions, Repository};
+use ghostsync_core::store::Store;
+use ghostsync_core::testing::fault::{Failure, Fault, FaultStore};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+
+use super::support::{History, at_once, open, packs_in, pruned, reachable, run, write_file};
+use super::{before_the_commit, pruned_before_the_commit};
+
+const FILE_BYTES: usize = 4000;
+
+/// Nothing of which is fenced that is less than a day old.
+fn politely() -> PruneOptions {
+    PruneOptions { grace: Duration::ZERO, ..PruneOptions::default() }
+}
+
+/// A repository whose first pack has twenty files of which an old snapshot needs four and the head none; the keys of that
+/// session's packs, and the old snapshot.
+async fn needed_by_an_old_snapshot(objects: Arc<dyn ObjectStore>) -> (History, BTreeSet<Key>, SnapshotId) {
+    let mut history = History::new(objects).await;
+    (0..20).for_each(|file| write_file(&history.source(), file, 0, FILE_BYTES));
+    let _ = history.back_up("main").await;
+    let first = packs_in(&history.objects).await;
+    (0..16).for_each(|file| write_file(&history.source(), file, 1, FILE_BYTES));
+    let old = history.back_up("main").await.snapshot.expect("a snapshot");
+    (16..20).for_each(|file| write_file(&history.source(), file, 1, FILE_BYTES));
+    for version in [2, 3] {
+        write_file(&history.source(), 0, version, FILE_BYTES);
+        let _ = history.back_up("main").await;
+    }
+    let parent = history.state().await.commit.head("main").and_then(|head| head.parent);
+    history.forget(|snapshot| snapshot.id != old && Some(snapshot.id) != parent).await;
+    (history, first, old)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_an_old_snapshot_needs_is_stored_again_and_its_pack_goes() {
+    let (history, first, old) = needed_by_an_old_snapshot(Arc::new(InMemory::new())).await;
+    let before = history.state().await;
+    let tells = run(&history.repository, PruneOptions { dry_run: true, ..at_once() }).await.expect("a dry run");
+    assert_eq!(history.state().await.commit.seq, before.commit.seq);
+
+    let report = pruned(&history.repository).await;
+    assert_eq!((report.moved_packs, report.moved_bytes), (tells.moved_packs, tells.moved_bytes), "{report:?}");
+    let alive = 4 * FILE_BYTES as u64;
+    assert!(report.moved_packs > 0 && (alive..alive * 3 / 2).contains(&report.moved_bytes), "{report:?}");
+    let state = history.state().await;
+    let (was, is) = (before.commit.snapshot(old).expect("retained"), state.commit.snapshot(old).expect("retained"));
+    assert!(was.tree.page == is.tree.page && was.tree != is.tree, "the same tree elsewhere");
+    assert_eq!(state.commit.head("main"), before.commit.head("main"), "the head is left to backups");
+    let left = packs_in(&history.objects).await;
+    assert!(left.is_disjoint(&first), "{left:?}");
+    assert_eq!(left, reachable(&history.objects, &state).await);
+    history.assert_all_restore("moved").await;
+
+    let again = pruned(&history.repository).await;
+    assert_eq!((again.moved_packs, again.deleted_packs), (0, 0), "nothing moves twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_moves_than_may_be_rewritten() {
+    let (history, first, _) = needed_by_an_old_snapshot(Arc::new(InMemory::new())).await;
+    let report = run(&history.repository, PruneOptions { max_rewrite: FILE_BYTES as u64, ..at_once() }).await;
+    let report = report.expect("a prune");
+    assert!(report.moved_bytes <= FILE_BYTES as u64, "{report:?}");
+    assert!(!packs_in(&history.objects).await.is_disjoint(&first));
+    history.assert_all_restore("left where it was").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_snapshot_follows_a_head_that_has_moved_and_no_content_is_stored_again() {
+    let mut history = History::new(Arc::new(InMemory::new())).await;
+    (0..20).for_each(|file| write_file(&history.source(), file, 0, FILE_BYTES));
+    let _ = history.back_up("main").await;
+    let first = packs_in(&history.objects).await;
+    (0..16).for_each(|file| write_file(&history.source(), file, 1, FILE_BYTES));
+    let _ = history.back_up("main").await;
+    history.forget(|_| true).await;
+    let report = pruned(&history.repository).await;
+    assert_eq!((report.draining_packs, report.moved_packs), (1, 0), "the head needs it");
+    let _ = history.back_up("main").await;
+
+    let before = packs_in(&history.objects).await;
+    let report = pruned(&history.repository).await;
+    assert!(report.moved_packs > 0, "{report:?}");
+    let left = packs_in(&history.objects).await;
+    assert!(left.is_disjoint(&first), "{left:?}");
+    let is_new = |key: &&Key| !before.contains(*key) && key.as_ref().ends_with(".data");
+    assert_eq!(left.iter().filter(is_new).count(), 0, "its content is in what the backup stored");
+    history.assert_all_restore("following").await;
+}
+
+/// A parent of the same id whose pages lie elsewhere by now: what the writer refers to is being deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_whose_parent_was_moved_begins_anew() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut history = History::new(objects.clone()).await;
+    (0..20).for_each(|file| write_file(&history.source(), file, 0, FILE_BYTES));
+    let _ = history.back_up("main").await;
+    let first = packs_in(&objects).await;
+    (0..16).for_each(|file| write_file(&history.source(), file, 1, FILE_BYTES));
+    let _ = history.back_up("main").await;
+    history.forget(|_| true).await;
+    // The floor rises, and nothing drains yet.
+    let _ = run(&history.repository, PruneOptions { max_rewrite: 0, ..at_once() }).await.expect("a prune");
+
+    write_file(&history.source(), 0, 2, FILE_BYTES);
+    let source = history.source();
+    let racing = before_the_commit(&objects, move |inner| {
+        let source = source.clone();
+        async move {
+            let repository = open(inner).await;
+            let _ = run(&repository, politely()).await.expect("what drains is named");
+            let _ = crate::restoring::back_up(&repository, &source).await;
+            let moved = run(&repository, politely()).await.expect("the parent moves");
+            assert!(moved.moved_packs > 0 && moved.deleted_packs > 0, "{moved:?}");
+        }
+    });
+    let report = history.back_up_with(&open(Arc::new(racing)).await, "main").await.expect("it begins anew");
+    assert_eq!(report.outcome, BackupOutcome::Done);
+    let needed = reachable(&objects, &history.state().await).await;
+    assert!(needed.is_disjoint(&first) && needed.is_subset(&packs_in(&objects).await));
+    let left = history.state().await.commit.snapshots;
+    assert_eq!(left.len(), 3);
+    history.assert_head_restores("begun anew").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_call_of_a_move_costs_nothing_and_the_next_prune_completes() {
+    let mut moves = 0;
+    for (fault, stays) in [
+        (Fault::Before(Failure::Server), true),
+        (Fault::After(Failure::Timeout), true),
+        (Fault::FlippedBit, false),
+        (Fault::Before(Failure::NotFound), false),
+    ] {
+        for call in 0.. {
+            let case = format!("{fault:?} at call {call}, from then on: {stays}");
+            let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let (history, first, _) = needed_by_an_old_snapshot(objects.clone()).await;
+            let inner = objects.clone();
+            let faulty = if stays { FaultStore::from(inner, call, fault) } else { FaultStore::at(inner, call, fault) };
+            let store = Store::new(Arc::new(faulty.clone()), "faulty").with_settle_time(Duration::from_millis(20));
+            if let Ok(repository) = Repository::open(store, OpenOptions::default()).await {
+                let ran = run(&repository, at_once()).await;
+                moves += ran.map_or(0, |report| report.moved_packs);
+            }
+            let needed = reachable(&objects, &history.state().await).await;
+            assert!(needed.is_subset(&packs_in(&objects).await), "{case}");
+            history.assert_all_restore(&case).await;
+            let _ = pruned(&history.repository).await;
+            let left = packs_in(&objects).await;
+            assert_eq!(left, reachable(&objects, &history.state().await).await, "{case}");
+            assert!(left.is_disjoint(&first), "{case}");
+            if faulty.calls() <= call {
+                break;
+            }
+        }
+    }
+    assert!(moves > 0);
+}
+
+/// Its packs wait for their commit, which is made again for the newer state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_loses_a_race_is_committed_on_the_newer_state() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (mut history, first, old) = needed_by_an_old_snapshot(objects.clone()).await;
+    let source = history.source();
+    write_file(&source, 3, 7, FILE_BYTES);
+    let racing = before_the_commit(&objects, move |inner| {
+        let source = source.clone();
+        async move { drop(crate::restoring::back_up(&open(inner).await, &source).await) }
+    });
+    let report = run(&open(Arc::new(racing)).await, politely()).await.expect("a prune");
+    assert!(report.moved_packs > 0, "{report:?}");
+    let state = history.state().await;
+    assert_eq!(state.commit.snapshots.len(), 4);
+    assert!(!first.contains(&Key::from(format!("packs/{}.meta", state.commit.snapshot(old).expect("it").tree.pack))));
+    let _ = pruned(&history.repository).await;
+    assert!(packs_in(&objects).await.is_disjoint(&first));
+
+    // Another prune, right before its commit, takes what it has stored for garbage: it moves again.
+    fs::write(history.source().join("more"), "x").expect("a file");
+    let _ = history.back_up("main").await;
+    let (history, first, _) = needed_by_an_old_snapshot(Arc::new(InMemory::new())).await;
+    let racing = pruned_before_the_commit(&history.objects, at_once);
+    let _ = run(&open(Arc::new(racing)).await, at_once()).await.expect("a prune");
+    let left = packs_in(&history.objects).await;
+    assert!(left.is_disjoint(&first));
+    assert_eq!(left, reachable(&history.objects, &history.state().await).await);
+    history.assert_all_restore("two prunes at once").await;
+}
