@@ -3,7 +3,7 @@
 mod draining;
 mod emptying;
 mod space;
-mod support;
+pub(crate) mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
