@@ -29,8 +29,8 @@ pub enum Control {
     PruneBesideWriters,
     /// A forget, though nothing is deleted by it, does not wait either.
     ForgetBesideWriters,
-    /// A prune goes by a commit whose floor is below its own number.
-    FloorBelowItsCommit,
+    /// A prune goes by a commit with the floor that an earlier one has set.
+    FloorNotRaised,
     /// A maintainer's put lands when nobody waits for it any more.
     MaintenanceLandsLate,
     /// A list may miss a commit that was put before.
@@ -207,8 +207,8 @@ impl Detect {
             commit.snapshots &= !(1 << snapshot);
         }
         if !only_forgets {
-            let below = u8::from(self.breaks(Control::FloorBelowItsCommit));
-            commit.floor = commit.floor.max(commit.number - below);
+            let keeps = self.breaks(Control::FloorNotRaised) && commit.floor > 0;
+            commit.floor = if keeps { commit.floor } else { commit.number };
         }
         let me = &mut state.maintainer;
         me.begun += 1;
