@@ -285,6 +285,21 @@ mod tests {
     }
 
     #[test]
+    fn alone_a_floor_is_the_number_of_its_commit_and_one_that_is_the_heads_serves_again() {
+        let plan = |packs: &[u64], floor: u64| {
+            let packs = packs.iter().map(|begin| lies(pack(*begin, 0), 1, minutes(999))).collect();
+            let plan = plan_alone(&base(10, floor), &listed(minutes(999), packs, 10), &HashMap::new(), 0);
+            (plan.needs_commit, plan.session_floor)
+        };
+        assert_eq!(plan(&[], 3), (false, 3), "nothing comes of it");
+        assert_eq!(plan(&[4], 3), (true, 11), "however young");
+        assert_eq!(plan(&[2], 3), (true, 11), "the head could still be displaced, and its floor with it");
+        assert_eq!(plan(&[9], 10), (false, 10), "the head is a prune's");
+        assert_eq!(plan(&[10], 10), (true, 11), "it began at that very head");
+        assert_eq!(plan(&[11], 3), (false, 3), "no floor could be above it");
+    }
+
+    #[test]
     fn packs_that_are_mostly_dead_drain_within_the_budget() {
         let packs: Vec<_> = (0..5).map(|number| lies(pack(1, number), 100, 0)).collect();
         let need = |alive_bytes, of_head| Needed { alive_bytes, of_head };
