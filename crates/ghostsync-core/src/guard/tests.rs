@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use super::*;
 
-const GUARDS: [Guard; 10] = [
+const GUARDS: [Guard; 11] = [
     Guard::Receipt,
     Guard::Source,
     Guard::Empty,
