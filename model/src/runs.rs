@@ -284,7 +284,7 @@ pub fn controls() -> Vec<Run> {
             VoidTipMayBeHead,
             PruneBesideWriters,
             ForgetBesideWriters,
-            FloorBelowItsCommit,
+            FloorNotRaised,
             MaintenanceLandsLate,
             ListMissesACommit,
         ];

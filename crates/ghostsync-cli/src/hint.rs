@@ -67,6 +67,7 @@ pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -
             refusal.actual.map(|actual| shell::with_flag(words, "--max-delete", Some(&actual.to_string())))
         }
         (Guard::Probe, Action::Init { in_detect, .. }) => Some(in_detect.clone()),
+        (Guard::Exclusive, _) => Some(shell::with_flag(words, "--exclusive", None)),
         (Guard::Init, Action::Init { is_there: true, .. }) => Some(shell::with_flag(words, "--if-missing", None)),
         _ => None,
     }
@@ -107,6 +108,9 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         ErrorKind::Denied => {
             "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*, WEBDAV_*) and their permissions"
         }
+        ErrorKind::Conflict if error.to_string().contains("have it to itself") => {
+            "stop everything else that writes to this repository, and run it again"
+        }
         ErrorKind::Conflict => {
             "'ghostsync branches' shows whose a branch is; its owner's 'ghostsync release' gives it back"
         }
@@ -125,6 +129,9 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
             "'ghostsync check' names what is damaged, and what that affects; 'restore --keep-going' restores the rest"
         }
         ErrorKind::Unsupported => "use a newer version of ghostsync",
+        ErrorKind::Unknown if error.to_string().contains("nobody may write") => {
+            "keep everything else that writes away, and run it again once the store answers"
+        }
         ErrorKind::Unknown => {
             "the snapshot may or may not be there; 'ghostsync snapshots' tells once the store answers, and running it \
              again does the work once"
@@ -198,6 +205,7 @@ mod tests {
         assert_eq!(line(Guard::Unreadable, None, &backup), Some("g backup d".into()));
         assert_eq!(line(Guard::Receipt, None, &backup), Some("'restore it'".into()));
         assert_eq!(line(Guard::Source, None, &backup), None);
+        assert_eq!(line(Guard::Exclusive, None, &Action::Other), Some("g backup d --strict --exclusive".into()));
         assert_eq!(line(Guard::Destination, None, &restore), Some("g backup d --strict --overwrite changed".into()));
         assert_eq!(line(Guard::MaxDelete, None, &restore), Some("g backup d --strict --max-delete 7".into()));
         let if_missing = Some("g backup d --strict --if-missing".into());

@@ -34,6 +34,8 @@ pub enum Guard {
     Init,
     /// The store failed the probe for the commit mode that was asked for, and another one is possible.
     Probe,
+    /// In commit mode `detect`, nobody has promised that no other process writes.
+    Exclusive,
 }
 
 impl Guard {
@@ -51,6 +53,7 @@ impl Guard {
             Self::Destination => "destination",
             Self::Init => "init",
             Self::Probe => "probe",
+            Self::Exclusive => "exclusive",
         }
     }
 }
@@ -261,7 +264,7 @@ impl Refusal {
             Guard::Empty | Guard::MaxDelete | Guard::MaxChange | Guard::Excluded | Guard::Unreadable => {
                 Some(Approved { quarantine: true })
             }
-            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe => None,
+            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe | Guard::Exclusive => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The mode `detect`, for stores without an atomic create: commits are `log/<number>.<session>` and form a tree.
 //!
-//! Nothing keeps two commits from following the same one. Who looks lists the log, takes the highest commit that is
-//! not void for the head, and takes over what lies beside it as forks. A commit is acknowledged when a list *after* its
+//! Nothing keeps two commits from following the same one. Who looks lists the log, takes the highest commit for
+//! the head, of several the one with the highest floor, and takes over what lies beside it as forks. A commit is acknowledged when a list *after* its
 //! put shows it in the history of the head. What is promised: an acknowledged snapshot is in the head or beside it,
 //! with all its packs, until a maintainer that saw it forgets it.
 //!
@@ -23,14 +23,14 @@ pub enum Control {
     TipsNotMerged,
     /// Tips are taken over without a look at the floor and their parents.
     VoidTipsTakenOver,
-    /// The highest commit is the head, void or not.
+    /// Of several commits of the highest number any may be the head, also one that a prune has made void.
     VoidTipMayBeHead,
     /// A maintainer does not wait until no writer is at work.
     PruneBesideWriters,
     /// A forget, though nothing is deleted by it, does not wait either.
     ForgetBesideWriters,
-    /// A prune goes by a commit whose floor is below its own number.
-    FloorBelowItsCommit,
+    /// A prune goes by a commit with the floor that an earlier one has set.
+    FloorNotRaised,
     /// A maintainer's put lands when nobody waits for it any more.
     MaintenanceLandsLate,
     /// A list may miss a commit that was put before.
@@ -207,8 +207,8 @@ impl Detect {
             commit.snapshots &= !(1 << snapshot);
         }
         if !only_forgets {
-            let below = u8::from(self.breaks(Control::FloorBelowItsCommit));
-            commit.floor = commit.floor.max(commit.number - below);
+            let keeps = self.breaks(Control::FloorNotRaised) && commit.floor > 0;
+            commit.floor = if keeps { commit.floor } else { commit.number };
         }
         let me = &mut state.maintainer;
         me.begun += 1;
@@ -230,16 +230,12 @@ impl Detect {
         state.maintainer = Actor { begun: state.maintainer.begun, ..Actor::default() };
     }
 
-    /// What a maintainer may delete: what no commit that is a tip reaches, of sessions below the floor of its own.
+    /// What a maintainer may delete: what neither its own commit reaches nor what lies beside it, and is not void; of
+    /// sessions below its floor.
     fn deletable(&self, state: &State) -> u8 {
         let mine = state.commits[state.maintainer.session as usize];
-        let histories = |tip: usize| {
-            (0..SESSIONS).any(|c| c != tip && state.commits[c].is_there && Self::history(state, c) >> tip & 1 == 1)
-        };
-        let tips = (0..SESSIONS).filter(|&c| state.commits[c].is_there && !histories(c));
-        let reached = tips.fold(Self::reach(state, mine.snapshots), |all, tip| {
-            all | Self::reach(state, state.commits[tip].snapshots)
-        });
+        let beside = self.survey(state, NOTHING).beside;
+        let reached = Self::reach(state, mine.snapshots | beside);
         let old = (0..SNAPSHOTS).filter(|&s| state.begin[s] < mine.floor).fold(0, |all, s| all | 1 << s);
         state.present & !reached & old
     }

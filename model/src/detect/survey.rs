@@ -29,25 +29,16 @@ impl Detect {
         let histories: Vec<u16> = (0..SESSIONS).map(|c| Self::history(state, c)).collect();
         let mut upward = listed.clone();
         upward.sort_by_key(|&c| state.commits[c].number);
-        // A commit is void if a floor that it does not know of lies above its session's begin, or if it follows such a one.
-        let mut void = 0_u16;
-        for &c in &upward {
-            let fenced = |&other: &usize| {
-                state.commits[other].floor > state.begin[c] && histories[other] >> c & 1 == 0 && other != c
-            };
-            if c != 0 && (listed.iter().any(fenced) || void >> state.commits[c].prev & 1 == 1) {
-                void |= 1 << c;
-            }
-        }
-        let may_head = |&&c: &&usize| void >> c & 1 == 0 || self.breaks(Control::VoidTipMayBeHead);
+        // Of one number the highest floor comes first: what is beside it began below that, and is void.
+        let floor = |c: usize| if self.breaks(Control::VoidTipMayBeHead) { 0 } else { state.commits[c].floor };
         let rank = |c: usize| if self.is_reversed { c } else { SESSIONS - c };
-        let head =
-            upward.iter().filter(may_head).max_by_key(|&&c| (state.commits[c].number, rank(c))).map_or(0, |c| *c);
+        let head = upward.iter().max_by_key(|&&c| (state.commits[c].number, floor(c), rank(c))).map_or(0, |c| *c);
+        let is_void = |c: usize| state.begin[c] < state.commits[head].floor;
         let (mut beside, mut tips) = (0_u8, 0_u16);
         for &c in upward.iter().filter(|&&c| histories[head] >> c & 1 == 0) {
             let retained = state.commits[head].snapshots | beside;
             let has_parent = c >= SNAPSHOTS || retained >> state.parent[c] & 1 == 1;
-            let is_valid = void >> c & 1 == 0 && has_parent;
+            let is_valid = !is_void(c) && has_parent;
             if is_valid || self.breaks(Control::VoidTipsTakenOver) {
                 tips = tips & !histories[c] | 1 << c;
                 beside |= if c < SNAPSHOTS { 1 << c } else { 0 };

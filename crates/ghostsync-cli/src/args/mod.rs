@@ -400,6 +400,9 @@ pub(crate) struct PruneHowArgs {
     /// The most bytes in packs, less than half of which is needed, that later backups are to store again
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub(crate) max_rewrite: Size,
+    /// Promise that no other process writes to the repository until this has ended; needed in commit mode detect alone
+    #[arg(long)]
+    pub(crate) exclusive: bool,
 }
 
 #[derive(Debug, Args)]

@@ -56,6 +56,7 @@ fn options(args: ForgetArgs) -> (ForgetOptions, PruneHowArgs) {
         keep: keep_rules(args.keep),
         scope,
         protect: args.protect.0,
+        exclusive: args.how.exclusive,
         zone: TimeZone::system(),
         writer: writer(),
         ..ForgetOptions::default()

@@ -1,6 +1,7 @@
 //! `prune`: deletes packs that no snapshot needs.
 
 use ghostsync_core::Result;
+use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::maintain::{PruneOptions, PruneReport, prune};
 use ghostsync_core::repository::Repository;
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ pub(super) async fn carry_out(
     if how.grace.0.is_zero() {
         context.output.note("warning: --grace 0: whoever restores a snapshot that was just forgotten will fail");
     }
-    if how.session_idle.0.is_zero() {
+    if how.session_idle.0.is_zero() && repository.config().commit_mode == CommitMode::Atomic {
         context
             .output
             .note("warning: --session-idle 0: every backup that is running now will be fenced and begin anew");
@@ -37,6 +38,7 @@ pub(super) async fn carry_out(
     let options = PruneOptions {
         grace: how.grace.0,
         session_idle: how.session_idle.0,
+        exclusive: how.exclusive,
         max_rewrite: how.max_rewrite.0,
         dry_run,
         writer: writer(),

@@ -1,7 +1,8 @@
 //! Real processes that back up into one repository at once, on real stores that cannot create an object at most once.
 //!
 //! In commit mode `detect` every snapshot that anybody was told of is there afterwards, on the branch or on a fork, and
-//! whoever lost was told so. In commit mode `atomic`, with the probe overridden, the same races lose snapshots: that is
+//! whoever lost was told so; between the rounds, while nobody writes, snapshots are forgotten and packs are deleted. In
+//! commit mode `atomic`, with the probe overridden, the same races lose snapshots: that is
 //! what the probe is for. `GHOSTSYNC_STORE_RACES` says how many rounds (`just store-races N`).
 //!
 //! The servers are started by `scripts/stores`; one that is not installed is skipped, visibly.
@@ -15,28 +16,42 @@ use crate::sandbox::{Ran, Sandbox};
 use crate::server::Server;
 
 const WRITERS: usize = 4;
+/// Rounds on one repository: each commit holds the whole state, and no fork is forgotten before a month has passed.
+const MAX_ROUNDS: usize = 50;
 
 fn rounds(default: usize) -> usize {
     std::env::var("GHOSTSYNC_STORE_RACES").map_or(default, |rounds| rounds.parse().expect("a number"))
 }
 
 /// A repository on a real store, with a source for each of several writers.
-struct Races {
+struct Races<'a> {
     sandbox: Sandbox,
-    server: Server,
+    server: &'a Server,
     url: String,
-    /// Every snapshot that a writer was told of, and the content of its one file.
+    /// Every snapshot that a writer was told of and that was not forgotten, and the content of its one file.
     told: Vec<(String, String)>,
-    forks: usize,
+    seen: Seen,
 }
 
-impl Races {
-    fn new(server: Server, init: &[&str]) -> Self {
+/// What there was to see, in numbers.
+#[derive(Debug, Default)]
+struct Seen {
+    backups: usize,
+    told_of_a_fork: usize,
+    forks: usize,
+    forgotten: usize,
+    deleted_packs: u64,
+    emptied_commits: u64,
+}
+
+impl<'a> Races<'a> {
+    /// Makes a repository of its own on a server.
+    fn new(server: &'a Server, name: &str, init: &[&str]) -> Self {
         let url = match server.scheme {
-            "http" => format!("{}/races", server.value("HTTP_URL")),
-            scheme => format!("{scheme}://{}/races", server.value("BUCKET")),
+            "http" => format!("{}/{name}", server.value("HTTP_URL")),
+            scheme => format!("{scheme}://{}/{name}", server.value("BUCKET")),
         };
-        let races = Self { sandbox: Sandbox::new(), server, url, told: Vec::new(), forks: 0 };
+        let races = Self { sandbox: Sandbox::new(), server, url, told: Vec::new(), seen: Seen::default() };
         let ran = races.run(&[&["init"], init].concat());
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         races
@@ -71,16 +86,72 @@ impl Races {
                 (11, "conflict") => {
                     assert!(text("fork").starts_with("fork/main/writer"), "{document}");
                     assert_eq!(text("onto"), "main");
-                    self.forks += 1;
+                    self.seen.told_of_a_fork += 1;
                 }
                 _ => {
                     failures.push(document);
                     continue;
                 }
             }
+            self.seen.backups += 1;
             self.told.push((text("snapshot"), content));
         }
         failures
+    }
+
+    /// Forgets and prunes while nobody writes, in one way or another.
+    fn maintain(&mut self, round: usize) {
+        let keep = (2 + round % 7).to_string();
+        let forget = ["forget", "--all", "--keep-last", &keep, "--protect", "0", "--exclusive"];
+        let at_once = ["--grace", "0", "--session-idle", "0"];
+        match round % 6 {
+            1 => self.forget(&forget),
+            3 => self.forget(&[&forget[..], &["--prune"], &at_once].concat()),
+            4 => self.prune(&[]),
+            5 => self.prune(&at_once),
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, args: &[&str]) {
+        let ran = self.run(&[args, &["--json"]].concat());
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        let lines = ran.lines();
+        let dropped = lines.iter().filter(|line| line["kept"] == false);
+        let dropped: Vec<_> = dropped.filter_map(|line| line["snapshot"].as_str()).collect();
+        let before = self.told.len();
+        self.told.retain(|(id, _)| !dropped.contains(&id.as_str()));
+        assert_eq!(before - self.told.len(), dropped.len(), "only what somebody was told of is there to be dropped");
+        self.seen.forgotten += dropped.len();
+        self.count(&lines.last().expect("a result")["prune"]);
+    }
+
+    fn prune(&mut self, args: &[&str]) {
+        let ran = self.run(&[&["prune", "--exclusive", "--json"], args].concat());
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        self.count(&ran.document());
+    }
+
+    fn count(&mut self, pruned: &Value) {
+        self.seen.deleted_packs += pruned["deleted_packs"].as_u64().unwrap_or_default();
+        self.seen.emptied_commits += pruned["emptied_commits"].as_u64().unwrap_or_default();
+    }
+
+    /// What is there at the end is just what should be.
+    fn assert_it_is_whole(&mut self) {
+        assert_eq!(self.lost(), Vec::<String>::new());
+        let listed = self.run(&["snapshots", "--json"]).lines();
+        assert_eq!(listed.len(), self.told.len(), "both of every race are there, and none twice");
+        self.seen.forks = listed.iter().filter(|snapshot| snapshot["branch"] != "main").count();
+        // One that was told to be on the branch may have moved to a fork since, and never the other way.
+        assert!(self.seen.forks >= self.seen.told_of_a_fork, "{:?}", self.seen);
+        self.prune(&["--grace", "0"]);
+        let ran = self.run(&["prune", "--grace", "0", "--dry-run", "--json"]);
+        let left = ["deleted_packs", "waiting_packs"].map(|field| ran.document()[field].clone());
+        assert_eq!(left, [0, 0], "nothing unreachable is left: {}", ran.stdout);
+        let ran = self.run(&["check", "--read-data", "--json"]);
+        assert_eq!((ran.code, ran.document()["void"].as_array().map(Vec::len)), (0, Some(0)), "{}", ran.stdout);
+        assert_eq!(self.lost(), Vec::<String>::new(), "after the last prune");
     }
 
     /// What was told and is not there, or is not what it was.
@@ -95,19 +166,17 @@ impl Races {
 
 fn assert_nothing_is_lost(store: &str, scheme: &'static str) {
     let Some(server) = Server::start(store, scheme) else { return };
-    let mut races = Races::new(server, &["--commit-mode", "detect"]);
-    for round in 0..rounds(6) {
-        assert_eq!(races.race(round), Vec::<Value>::new());
+    let all: Vec<usize> = (0..rounds(6)).collect();
+    for (number, rounds) in all.chunks(MAX_ROUNDS).enumerate() {
+        let mut races = Races::new(&server, &format!("races{number}"), &["--commit-mode", "detect"]);
+        for round in rounds {
+            assert_eq!(races.race(*round), Vec::<Value>::new());
+            races.maintain(*round);
+        }
+        assert_eq!(races.run(&["prune"]).code, 10, "nobody has promised anything");
+        races.assert_it_is_whole();
+        println!("{store}: {} rounds: {:?}", rounds.len(), races.seen);
     }
-    assert_eq!(races.lost(), Vec::<String>::new());
-    let listed = races.run(&["snapshots", "--json"]).lines();
-    assert_eq!(listed.len(), races.told.len(), "both of every race are there, and none twice");
-    let forks = listed.iter().filter(|snapshot| snapshot["branch"] != "main").count();
-    // One that was told to be on the branch may have moved to a fork since, and never the other way.
-    assert!(forks >= races.forks, "{forks} {}", races.forks);
-    let ran = races.run(&["check", "--json"]);
-    assert_eq!((ran.code, ran.document()["void"].as_array().map(Vec::len)), (0, Some(0)), "{}", ran.stdout);
-    println!("{store}: of {} snapshots {} were told to be on a fork, {forks} are", races.told.len(), races.forks);
 }
 
 #[test]
@@ -129,7 +198,7 @@ fn on_webdav_nothing_is_lost_in_commit_mode_detect() {
 #[ignore = "starts a server (just stores)"]
 fn on_s3s_commit_mode_atomic_loses_what_was_told() {
     let Some(server) = Server::start("s3s", "s3") else { return };
-    let mut races = Races::new(server, &["--skip-probe"]);
+    let mut races = Races::new(&server, "races", &["--skip-probe"]);
     for round in 0..rounds(100) {
         let failures = races.race(round);
         for failure in &failures {
@@ -150,7 +219,7 @@ fn on_s3s_commit_mode_atomic_loses_what_was_told() {
 fn where_atomic_is_refused_detect_is_offered() {
     for (store, scheme) in [("garage", "s3"), ("webdav", "http")] {
         let Some(server) = Server::start(store, scheme) else { continue };
-        let races = Races::new(server, &["--commit-mode", "detect"]);
+        let races = Races::new(&server, "races", &["--commit-mode", "detect"]);
         let elsewhere = format!("{}/elsewhere", races.url);
         races.sandbox.write("source/file", "content");
         for args in [&["init", "--repo", &*elsewhere][..], &["backup", "--init", "source", "--repo", &elsewhere]] {

@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use super::*;
 
-const GUARDS: [Guard; 10] = [
+const GUARDS: [Guard; 11] = [
     Guard::Receipt,
     Guard::Source,
     Guard::Empty,
@@ -20,6 +20,7 @@ const GUARDS: [Guard; 10] = [
     Guard::Destination,
     Guard::Init,
     Guard::Probe,
+    Guard::Exclusive,
 ];
 
 fn named(names: impl IntoIterator<Item = impl AsRef<str>>) -> Causes {
@@ -46,7 +47,7 @@ fn with_causes(guard: Guard, causes: Causes, findings: Findings) -> Findings {
         Guard::Excluded => Findings { excluded: causes, ..findings },
         Guard::MaxChange => Findings { changed: causes, ..findings },
         Guard::Unreadable => Findings { unreadable: causes, ..findings },
-        Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe => {
+        Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe | Guard::Exclusive => {
             unreachable!("judges no findings")
         }
     }
@@ -174,7 +175,9 @@ fn only_what_findings_were_judged_by_is_ever_kept_in_quarantine() {
     for guard in GUARDS {
         let may_be_kept = match guard {
             Guard::Empty | Guard::MaxDelete | Guard::MaxChange | Guard::Excluded | Guard::Unreadable => true,
-            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe => false,
+            Guard::Receipt | Guard::Source | Guard::Destination | Guard::Init | Guard::Probe | Guard::Exclusive => {
+                false
+            }
         };
         let approved = Refusal::plain(guard, "a reason").quarantine();
         assert_eq!(approved.is_some(), may_be_kept, "{guard:?}");

@@ -11,7 +11,7 @@ use super::head::{self, State};
 use super::tips;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::commit::Commit;
+use crate::format::commit::{Commit, TipName};
 use crate::format::config::CommitMode;
 use crate::id::CommitHash;
 use crate::interrupt::Interrupt;
@@ -41,6 +41,15 @@ impl Log {
             CommitMode::Atomic => head::find_head(&self.store, self.config, cached).await,
             CommitMode::Detect => tips::find_head(&self.store, self.config, cached).await,
         }
+    }
+
+    /// Reads the state as it was when the newest commits were these, all of one number: in commit mode `detect`, with
+    /// what lay beside the head taken over.
+    ///
+    /// # Errors
+    /// `Corrupt` if the log does not hold together, or the store's.
+    pub(crate) async fn state_as_of(&self, newest: &[TipName]) -> Result<State> {
+        tips::state_as_of(&self.store, self.config, newest).await
     }
 
     /// Tries to make one commit on the state that it was built on.

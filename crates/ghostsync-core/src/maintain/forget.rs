@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::alone::Alone;
 use super::retention::{self, ForgetPlan, KeepRules, Scope};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
@@ -26,6 +27,9 @@ pub struct ForgetOptions {
     /// For how long the newest head of each hour is kept for writers that may be building on it, and every head of the
     /// last 10 minutes. Zero turns that off; nothing unsafe happens then, but such a writer has to begin anew.
     pub protect: Duration,
+    /// Nobody else writes to the repository until this has ended. Commit mode `detect` asks for that; in the other it
+    /// changes nothing.
+    pub exclusive: bool,
     /// The calendar that days, weeks, months and years are of.
     pub zone: TimeZone,
     /// Who writes, for people.
@@ -40,6 +44,7 @@ impl Default for ForgetOptions {
             keep: KeepRules::default(),
             scope: Scope::default(),
             protect: Duration::from_secs(24 * 3600),
+            exclusive: false,
             zone: TimeZone::UTC,
             writer: String::new(),
             clock: Arc::new(SystemClock),
@@ -68,9 +73,10 @@ pub async fn plan_forget(repository: &Repository, options: &ForgetOptions) -> Re
 /// Drops every snapshot of the branches concerned that no rule keeps.
 ///
 /// # Errors
-/// As [`plan_forget`]; `Conflict`, `Unknown` as any commit.
+/// As [`plan_forget`]; `Conflict`, `Unknown` as any commit. In commit mode `detect`, `Refused` if it is not `exclusive`.
 pub async fn forget(repository: &Repository, options: &ForgetOptions) -> Result<ForgetReport> {
     options.keep.check()?;
+    let alone = Alone::check(repository, options.exclusive, "forget")?;
     let now = options.clock.now();
     let mut plan = ForgetPlan::default();
     let function = |state: &State, _: &Session| {
@@ -82,6 +88,7 @@ pub async fn forget(repository: &Repository, options: &ForgetOptions) -> Result<
         let commit = without_snapshots(state, &dropped)?;
         Ok(Some((commit, json!({"kind": "forget", "dropped": dropped}))))
     };
-    let changed = repository.change(&options.writer, &*options.clock, function).await?;
+    let changed = repository.change(&options.writer, &*options.clock, function).await;
+    let changed = changed.map_err(|error| alone.goes_on(error))?;
     Ok(ForgetReport { plan, commit: changed.map(|state| state.commit.seq) })
 }

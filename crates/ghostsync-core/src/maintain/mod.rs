@@ -1,5 +1,6 @@
 //! Looking after a repository.
 
+mod alone;
 mod check;
 mod doctor;
 mod forget;

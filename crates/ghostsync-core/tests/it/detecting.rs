@@ -1,5 +1,7 @@
 //! Commit mode `detect`: of several writers at once none loses what it was told is there, and each is told the truth.
 
+mod pruning;
+
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use ghostsync_core::store::{Store, keys};
 use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
 use ghostsync_core::{ErrorKind, Result};
 use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 fn store(memory: &Arc<InMemory>) -> Store {
@@ -209,25 +212,6 @@ async fn what_began_below_the_floor_is_void_and_reported() {
     assert_eq!(report.void.iter().map(|(void, _)| void.clone()).collect::<Vec<_>>(), [key.to_string()]);
     assert!(report.damage.is_empty(), "{report:?}");
     assert_eq!(back_up(&repository, "on and on").await.outcome, BackupOutcome::Done);
-}
-
-#[tokio::test]
-async fn nothing_is_pruned() {
-    let memory = Arc::new(InMemory::new());
-    let repository = create(&memory).await;
-    let _ = back_up(&repository, "base").await;
-    memory
-        .put(
-            &keys::data_pack("00000000000000000000-00000000000000000000000000000001/000001".parse().expect("a name")),
-            "x".into(),
-        )
-        .await
-        .expect("written");
-    let before = memory.list(None).try_collect::<Vec<_>>().await.expect("listed").len();
-    let options = PruneOptions { grace: Duration::ZERO, session_idle: Duration::ZERO, ..PruneOptions::default() };
-    let error = prune(&repository, options, std::sync::Arc::new(NoObserver)).await.expect_err("refused");
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(memory.list(None).try_collect::<Vec<_>>().await.expect("listed").len(), before);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ mod draining;
 mod emptying;
 mod moving;
 mod space;
-mod support;
+pub(crate) mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -248,7 +248,9 @@ async fn a_prune_that_loses_a_race_looks_again_at_what_the_winner_needs() {
     let racing = before_the_commit(&objects, move |inner| {
         fs::write(source.join("b"), "2").expect("a file");
         let source = source.clone();
-        async move { drop(crate::restoring::back_up(&open(inner).await, &source).await) }
+        async move {
+            let _ = crate::restoring::back_up(&open(inner).await, &source).await;
+        }
     });
     let report = run(&open(Arc::new(racing)).await, at_once()).await.expect("a prune");
     // What the winner made after the look is not counted, and must not be deleted.

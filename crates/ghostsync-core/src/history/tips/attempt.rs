@@ -27,7 +27,8 @@ const MAX_PATIENCE: Duration = Duration::from_secs(2);
 /// Tries to make one commit; as [`Log::attempt`].
 ///
 /// # Errors
-/// `Fenced` also if a floor above the session's begin is seen afterwards: then nothing is acknowledged.
+/// `Fenced` also if a floor above the session's begin is seen afterwards: then nothing is acknowledged. `Conflict` if
+/// the commit sets a floor, and anything else came into the log at the same time.
 pub(in crate::history) async fn attempt(
     log: &Log,
     session: &Session,
@@ -63,8 +64,19 @@ pub(in crate::history) async fn attempt(
         tokio::time::sleep((began.elapsed() * 3).clamp(MIN_PATIENCE, MAX_PATIENCE)).await;
         seen = look_for(log, session, name).await?;
     }
+    // Whoever deletes by a floor must know that nobody else was writing when it came.
+    if commit.session_floor > base.commit.session_floor {
+        let mut alone = before.names;
+        alone.insert(name);
+        if seen.names != alone {
+            let other = "another process wrote to the repository while this one was to have it to itself";
+            return Err(Error::new(ErrorKind::Conflict, other));
+        }
+    }
+    // Its own floor is above its begin, and fences others.
+    let begin = session.begin.max(commit.session_floor);
     for _ in 0..MAX_MERGES {
-        if seen.state.commit.session_floor > session.begin {
+        if seen.state.commit.session_floor > begin {
             return Err(below_floor(session, seen.state.commit.session_floor));
         }
         match seen.fate(name) {

@@ -1,9 +1,15 @@
 //! Finds the head, and everything beside its ancestors that it has not merged.
 //!
+//! The head is the commit with the highest number; of several, those with the highest floor; of several, the one with
+//! the smallest session. A prune's floor is the number of its own commit, so it comes before whatever was on its way
+//! when it looked, and that is void: what it refers to may be deleted. Nothing void can have a higher number, since
+//! whoever lists the log later sees that commit.
+//!
 //! A number with one commit needs no look: it is the ancestor of whatever is above. The same holds for a number of whose
 //! commits the head has merged all but one. Only where that leaves several, which is where somebody raced a moment ago,
 //! they are read, and the `prev` of the ancestor above tells which of them is one too.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -91,10 +97,33 @@ pub(in crate::history) async fn find_head(
     Ok((seen.state, seen.bytes))
 }
 
+/// Reads the state as it was when the newest commits were these, all of one number.
+///
+/// # Errors
+/// `Corrupt` if the log does not hold together, or the store's.
+pub(in crate::history) async fn state_as_of(store: &Store, config: CommitHash, newest: &[TipName]) -> Result<State> {
+    let mut names = Names::list(store).await?;
+    let seq = newest.first().map_or(0, |name| name.seq);
+    names.0.retain(|of, _| *of <= seq);
+    if let Some(sessions) = names.0.get_mut(&seq) {
+        sessions.retain(|session| newest.contains(&TipName { seq, session: *session }));
+    }
+    Ok(look_at(store, config, names).await?.state)
+}
+
 /// Lists the log, and reads the head and what lies beside it.
 pub(super) async fn look(store: &Store, config: CommitHash) -> Result<Seen> {
-    let names = Names::list(store).await?;
-    let Some(head) = names.head() else {
+    look_at(store, config, Names::list(store).await?).await
+}
+
+async fn look_at(store: &Store, config: CommitHash, names: Names) -> Result<Seen> {
+    let mut newest = Vec::new();
+    for name in names.newest() {
+        newest.push((name, read_commit(store, name).await?));
+    }
+    let rank = |(name, (_, commit)): &(TipName, (Bytes, Commit))| (commit.session_floor, Reverse(name.session));
+    newest.sort_unstable_by_key(rank);
+    let Some((head, (bytes, commit))) = newest.pop() else {
         let state = State { commit: Commit::empty(config), hash: config };
         let (merged, beside, void) = (Vec::new(), Vec::new(), Vec::new());
         return Ok(Seen { names, head: None, merged, state, bytes: None, beside, void });
@@ -102,8 +131,8 @@ pub(super) async fn look(store: &Store, config: CommitHash) -> Result<Seen> {
     if let Some(seq) = names.gap() {
         return Err(not_as_it_was(&keys::commit(seq)));
     }
-    let (bytes, commit) = read_commit(store, head).await?;
-    let unsettled = unsettled(store, config, &names, &commit).await?;
+    let beside = newest.into_iter().map(|(name, (_, commit))| (name, commit)).collect();
+    let unsettled = unsettled(store, config, &names, &commit, beside).await?;
     let (view, void) = merge(&commit, &unsettled);
     let is_void = |name: &TipName| void.iter().any(|(of, _)| of == name);
     let beside = unsettled.keys().copied().filter(|name| !is_void(name)).collect();
@@ -111,17 +140,15 @@ pub(super) async fn look(store: &Store, config: CommitHash) -> Result<Seen> {
     Ok(Seen { names, head: Some(head), merged: commit.merged, state, bytes: Some(bytes), beside, void })
 }
 
-/// The commits that are neither ancestors of the head nor merged by it. Checks that the head follows the one before it.
+/// The commits that are neither ancestors of the head nor merged by it, those of its number among them. Checks that the
+/// head follows the one before it.
 async fn unsettled(
     store: &Store,
     config: CommitHash,
     names: &Names,
     head: &Commit,
+    mut found: BTreeMap<TipName, Commit>,
 ) -> Result<BTreeMap<TipName, Commit>> {
-    let mut found = BTreeMap::new();
-    for name in names.of(head.seq).filter(|name| name.session != head.session) {
-        found.insert(name, read_commit(store, name).await?.1);
-    }
     // What the ancestor above says that the one before it hashes to; `None` where it was not read.
     let mut prev = Some(head.prev);
     let mut above = TipName { seq: head.seq, session: head.session };

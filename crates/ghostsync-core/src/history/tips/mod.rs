@@ -2,14 +2,14 @@
 //!
 //! Every commit has a key of its own, `log/<seq>.<session>.json.zst`, so no bytes are ever overwritten, whatever the
 //! store does; two writers at once make two commits of one number, and the log is a tree by `prev`. The head is the
-//! commit with the highest number, then the smallest session. What lies beside its ancestors lost a race. Nothing of
-//! that is thrown away: whoever reads the log sees what such a commit made as forks ([`merge`]), and whoever commits
-//! next makes that lasting and names it in `merged`.
+//! commit with the highest number, then the highest floor, then the smallest session. What lies beside its ancestors
+//! lost a race. Nothing of that is thrown away: whoever reads the log sees what such a commit made as forks
+//! ([`merge`]), and whoever commits next makes that lasting and names it in `merged`.
 //!
 //! Why an acknowledged snapshot stays: its commit is listed from then on, and is never deleted. So every later reader
-//! finds it among the head's ancestors, among what the head has merged, or takes it over. The one thing that makes it
-//! void is a session floor above its begin: a writer that sees one does not acknowledge, and a prune, which alone sets
-//! floors, has the repository to itself (`--exclusive`).
+//! finds it among the head's ancestors, among what the head has merged, or takes it over. Two things make it void: a
+//! session floor above its begin, and a parent that was forgotten. A writer that sees one does not acknowledge, and a
+//! prune, which alone sets floors, and a forget have the repository to themselves (`--exclusive`).
 //!
 //! What is not kept: the order of two commits (a snapshot may move from its branch to a fork), and what a claim or a
 //! release did that lost a race after it was acknowledged. Epochs are advice here.
@@ -28,7 +28,7 @@ use crate::store::{Store, keys};
 
 pub(super) use attempt::attempt;
 pub(super) use check::check_log;
-pub(super) use find::find_head;
+pub(super) use find::{find_head, state_as_of};
 
 /// The sessions of the commits of each number, as they are listed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,17 +41,20 @@ impl Names {
             .for_each(&keys::log(), |object| {
                 let name = keys::tip_name(&object.location);
                 if let Some(name) = name.filter(|name| (1..=MAX_SEQ).contains(&name.seq)) {
-                    names.0.entry(name.seq).or_default().insert(name.session);
+                    names.insert(name);
                 }
             })
             .await?;
         Ok(names)
     }
 
-    /// The head: the highest number, then the smallest session.
-    fn head(&self) -> Option<TipName> {
-        let (seq, sessions) = self.0.last_key_value()?;
-        Some(TipName { seq: *seq, session: *sessions.first()? })
+    /// The commits of the highest number.
+    fn newest(&self) -> impl Iterator<Item = TipName> {
+        self.of(self.0.last_key_value().map_or(0, |(seq, _)| *seq))
+    }
+
+    fn insert(&mut self, name: TipName) {
+        self.0.entry(name.seq).or_default().insert(name.session);
     }
 
     fn contains(&self, name: TipName) -> bool {

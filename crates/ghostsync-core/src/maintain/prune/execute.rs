@@ -7,10 +7,11 @@ use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 
 use super::PruneOptions;
-use super::plan::{Listed, ListedPack, Millis, commits, has_passed, modified, packs};
+use super::plan::{Listed, ListedCommit, ListedPack, Millis, commits, has_passed, modified, packs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{LogEntry, MAX_COMMIT_BYTES, decode_log_entry};
-use crate::history::State;
+use crate::format::config::CommitMode;
+use crate::history::{Log, State};
 use crate::id::{CommitHash, SessionId};
 use crate::observer::{Observer, Progress};
 use crate::store::{Store, keys};
@@ -21,11 +22,11 @@ const BATCH: usize = 1000;
 const LEFTOVERS_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Looks at the clock of the store, and at what lies there. Also returns what lies under `probe/`.
-pub(super) async fn look(store: &Store, options: &PruneOptions) -> Result<(Listed, Vec<ObjectMeta>)> {
+pub(super) async fn look(store: &Store, mode: CommitMode, options: &PruneOptions) -> Result<(Listed, Vec<ObjectMeta>)> {
     let (now, probes) = options.interrupt.unless_set(now(store, options)).await?;
     let list = |prefix: Key| async move { options.interrupt.unless_set(store.list(&prefix, usize::MAX)).await };
     // Commits before packs: no commit that is counted on is younger than what it refers to.
-    let commits = commits(&list(keys::log()).await?);
+    let commits = commits(&list(keys::log()).await?, mode);
     let packs = packs(&list(keys::packs()).await?);
     Ok((Listed { now, packs, commits }, probes))
 }
@@ -49,17 +50,29 @@ async fn now(store: &Store, options: &PruneOptions) -> Result<(Millis, Vec<Objec
     Ok((modified(&listed.swap_remove(ours)), listed))
 }
 
-/// The newest state that has been in the log for the grace period. Goes down from the head, and checks each commit
-/// against what the one after it says, so that what it finds is in the log of this very head.
-pub(super) async fn settled(
-    store: &Store,
-    head: &State,
-    listed: &Listed,
-    options: &PruneOptions,
-) -> Result<Option<State>> {
+/// The newest state that has been in the log for the grace period.
+pub(super) async fn settled(log: &Log, head: &State, listed: &Listed, options: &PruneOptions) -> Result<Option<State>> {
     if options.grace.is_zero() {
         return Ok(Some(head.clone()));
     }
+    match log.mode {
+        CommitMode::Atomic => settled_below(&log.store, head, listed, options).await,
+        CommitMode::Detect => settled_as_of(log, listed, options).await,
+    }
+}
+
+/// In commit mode `detect` it is what a reader saw a grace period ago, what lay beside the head of then included.
+async fn settled_as_of(log: &Log, listed: &Listed, options: &PruneOptions) -> Result<Option<State>> {
+    let is_old = |commit: &&ListedCommit| has_passed(commit.modified, listed.now, options.grace);
+    let Some(newest) = listed.commits.iter().rfind(is_old) else { return Ok(None) };
+    let of_its_number = listed.commits.iter().filter(|commit| commit.seq == newest.seq);
+    let names: Vec<_> = of_its_number.filter(is_old).filter_map(ListedCommit::name).collect();
+    Ok(Some(options.interrupt.unless_set(log.state_as_of(&names)).await?))
+}
+
+/// Goes down from the head, and checks each commit against what the one after it says, so that what it finds is in the
+/// log of this very head.
+async fn settled_below(store: &Store, head: &State, listed: &Listed, options: &PruneOptions) -> Result<Option<State>> {
     let is_old = |seq: u64| {
         let found = listed.commits.binary_search_by_key(&seq, |commit| commit.seq).ok();
         let commit = found.and_then(|at| listed.commits.get(at));

@@ -12,6 +12,11 @@
 //! A floor that is only about to be committed proves nothing: somebody below it may be first. So nothing is deleted
 //! before the commit is known to be in the log; while its outcome is unknown, nothing is deleted at all.
 //!
+//! In commit mode `detect` no create decides who is first. There a prune must have the repository to itself, its floor is
+//! the number of its own commit, which then comes before whatever was on its way, and it deletes nothing unless a listing
+//! shows that commit, and no other new one. What lies beside the head counts as needed: the state that it begins with
+//! has taken that over (`history/tips`).
+//!
 //! Times decide only when something is *tried*. The floor passes no session that was active lately (`session_idle`),
 //! and S is a state that has been in the log for a while (`grace`), so that whoever still reads a snapshot that S no
 //! longer has comes to an end. Both compare times of the store's own clock.
@@ -41,6 +46,7 @@ use crate::store::RequestCounts;
 use self::moving::{Moved, move_out};
 use self::plan::{Listed, ListedPack, Plan};
 use self::reach::Reach;
+use super::alone::Alone;
 
 /// How often a floor is tried again because somebody else committed first.
 const MAX_ROUNDS: u32 = 20;
@@ -50,8 +56,12 @@ const MAX_ROUNDS: u32 = 20;
 pub struct PruneOptions {
     /// How long a state must have been in the log before packs are deleted that it does not need; default 1 h.
     pub grace: Duration,
-    /// How long a session must have shown no activity before it is fenced; default 24 h.
+    /// How long a session must have shown no activity before it is fenced; default 24 h. In commit mode `detect` no
+    /// session is waited for.
     pub session_idle: Duration,
+    /// Nobody else writes to the repository until this has ended. Commit mode `detect` asks for that; in the other it
+    /// changes nothing.
+    pub exclusive: bool,
     /// The most bytes that are alive in packs which backups should move out of; default 1 GiB.
     pub max_rewrite: u64,
     /// Commits and deletes nothing, and says what would be.
@@ -69,6 +79,7 @@ impl Default for PruneOptions {
         Self {
             grace: Duration::from_secs(60 * 60),
             session_idle: Duration::from_secs(24 * 60 * 60),
+            exclusive: false,
             max_rewrite: 1 << 30,
             dry_run: false,
             writer: String::new(),
@@ -124,25 +135,22 @@ pub struct PruneReport {
 ///
 /// # Errors
 /// `Corrupt` if a page that a snapshot refers to cannot be read: then nothing was deleted. `Denied` without the right
-/// to delete, `Unsupported` in commit mode `detect`, `Unknown` if the answer to the commit was lost, `Conflict` if others kept committing first.
+/// to delete, `Unknown` if the answer to the commit was lost, `Conflict` if others kept committing first. In commit mode
+/// `detect`: `Refused` if it is not `exclusive`, unless it is a dry run; `Conflict` if anybody else wrote meanwhile.
 pub async fn prune(repository: &Repository, options: PruneOptions, observer: Arc<dyn Observer>) -> Result<PruneReport> {
     repository.config().check_writable()?;
-    // There a commit that is on its way may still become the head below the floor, and what it refers to must be there.
-    // That needs a prune that has the repository to itself, deletes only what was not needed a grace period earlier
-    // either, and leaves commits that others have not merged as they are.
-    if repository.config().commit_mode == CommitMode::Detect {
-        let reason = "this version does not prune a repository in commit mode 'detect'; nothing was deleted";
-        return Err(Error::new(ErrorKind::Unsupported, reason));
-    }
+    let alone = Alone::check(repository, options.exclusive || options.dry_run, "prune")?;
     let (watch, requests) = (Stopwatch::start(), repository.store().requests());
-    let run = run(repository, &options, &observer).await.map_err(execute::what_it_needs)?;
+    let run = run(repository, &options, &observer).await;
+    let run = run.map_err(|error| execute::what_it_needs(alone.goes_on(error)))?;
     let requests = repository.store().requests().since(requests);
     Ok(PruneReport { requests, seconds: watch.seconds(), ..run })
 }
 
 async fn run(repository: &Repository, options: &PruneOptions, observer: &Arc<dyn Observer>) -> Result<PruneReport> {
     let store = repository.store();
-    let (listed, leftovers) = execute::look(store, options).await?;
+    let log = repository.log();
+    let (listed, leftovers) = execute::look(store, log.mode, options).await?;
     let mut reach = Reach::new(store, &options.interrupt, observer.as_ref());
     let Floor { state, plan, commit, moved } = commit_floor(repository, options, &listed, &mut reach, observer).await?;
     if moved {
@@ -153,7 +161,7 @@ async fn run(repository: &Repository, options: &PruneOptions, observer: &Arc<dyn
     let needed = reach.needed();
     let unneeded: Vec<ListedPack> = plan::garbage(&listed.packs, &needed, u64::MAX).collect();
 
-    let settled = execute::settled(store, &state, &listed, options).await?;
+    let settled = execute::settled(&log, &state, &listed, options).await?;
     if let Some(settled) = &settled {
         reach.add(&settled.commit).await?;
     }
@@ -213,11 +221,16 @@ async fn commit_floor(
     reach: &mut Reach<'_>,
     observer: &Arc<dyn Observer>,
 ) -> Result<Floor> {
+    let mode = repository.config().commit_mode;
     let mut moved: Option<Moved> = None;
     for _ in 0..MAX_ROUNDS {
         let state = options.interrupt.unless_set(repository.state()).await?;
         reach.add(&state.commit).await?;
-        let mut plan = plan::plan(&state.commit, listed, &reach.needed(), options.session_idle, options.max_rewrite);
+        let needed = reach.needed();
+        let mut plan = match mode {
+            CommitMode::Atomic => plan::plan(&state.commit, listed, &needed, options.session_idle, options.max_rewrite),
+            CommitMode::Detect => plan::plan_alone(&state.commit, listed, &needed, options.max_rewrite),
+        };
         let mut snapshots = moved.as_ref().and_then(|moved| moved.snapshots_on(&state.commit));
         if snapshots.is_none() && !plan.moving.is_empty() && !options.dry_run {
             moved = move_packs(repository, options, reach, &state, &plan, observer).await?;
@@ -251,6 +264,10 @@ async fn commit_floor(
         // Whatever is asked for meanwhile: the outcome of a commit is to be known.
         match repository.log().attempt(&session, &state, &commit).await? {
             Attempt::Done(state) => return Ok(Floor { state: *state, plan, commit: seq, moved: has_moved }),
+            Attempt::Lost | Attempt::TakenOver(_) if mode == CommitMode::Detect => {
+                let other = "another process wrote to the repository while this one was to have it to itself";
+                return Err(Error::new(ErrorKind::Conflict, other));
+            }
             // Made again for the newer state: what it needs, it says itself.
             Attempt::Lost | Attempt::TakenOver(_) => {}
         }

@@ -7,8 +7,9 @@ use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 
 use super::reach::Needed;
-use crate::format::commit::Commit;
-use crate::id::PackName;
+use crate::format::commit::{Commit, TipName};
+use crate::format::config::CommitMode;
+use crate::id::{PackName, SessionId};
 use crate::store::keys;
 
 /// A time of the store's clock, in milliseconds since 1970.
@@ -57,6 +58,8 @@ pub(super) struct ListedPack {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ListedCommit {
     pub(super) seq: u64,
+    /// In commit mode `detect`, where several commits may have one number.
+    pub(super) session: Option<SessionId>,
     pub(super) bytes: u64,
     pub(super) modified: Millis,
 }
@@ -73,15 +76,28 @@ pub(super) fn packs(listed: &[ObjectMeta]) -> Vec<ListedPack> {
     listed.iter().filter_map(of).collect()
 }
 
+impl ListedCommit {
+    pub(super) fn key(&self) -> Key {
+        self.name().map_or_else(|| keys::commit(self.seq), keys::tip)
+    }
+
+    /// Its name in commit mode `detect`.
+    pub(super) fn name(&self) -> Option<TipName> {
+        self.session.map(|session| TipName { seq: self.seq, session })
+    }
+}
+
 /// The commits of a listing, oldest first.
-pub(super) fn commits(listed: &[ObjectMeta]) -> Vec<ListedCommit> {
+pub(super) fn commits(listed: &[ObjectMeta], mode: CommitMode) -> Vec<ListedCommit> {
     let of = |object: &ObjectMeta| {
-        let name = object.location.filename()?.strip_suffix(".json.zst")?;
-        let seq = name.parse().ok().filter(|seq| keys::commit(*seq) == object.location)?;
-        Some(ListedCommit { seq, bytes: object.size, modified: modified(object) })
+        let (seq, session) = match mode {
+            CommitMode::Atomic => (keys::commit_number(&object.location)?, None),
+            CommitMode::Detect => keys::tip_name(&object.location).map(|name| (name.seq, Some(name.session)))?,
+        };
+        Some(ListedCommit { seq, session, bytes: object.size, modified: modified(object) })
     };
     let mut commits: Vec<_> = listed.iter().filter_map(of).collect();
-    commits.sort_unstable_by_key(|commit| commit.seq);
+    commits.sort_unstable_by_key(|commit| (commit.seq, commit.session));
     commits
 }
 
@@ -134,6 +150,21 @@ pub(super) fn plan(
     let waits_for_a_commit = garbage().any(is_stuck);
     let needs_commit = frees || waits_for_a_commit || draining != base.draining;
     let session_floor = if frees { floor } else { base.session_floor };
+    Plan { session_floor, draining, draining_bytes, moving, moving_bytes, needs_commit }
+}
+
+/// Decides the same in commit mode `detect`, for a prune that has the repository to itself.
+///
+/// Packs go only by a state whose floor is its own number: nothing that was on its way before can take its place as the
+/// head. No session is waited for there, since none is at work.
+pub(super) fn plan_alone(base: &Commit, listed: &Listed, needed: &HashMap<Pack, Needed>, max_rewrite: u64) -> Plan {
+    let next = base.seq + 1;
+    let is_firm = base.session_floor == base.seq;
+    let lowest = if is_firm { base.session_floor } else { 0 };
+    let Emptiest { draining, draining_bytes, moving, moving_bytes } = emptiest(&listed.packs, needed, max_rewrite);
+    let frees = garbage(&listed.packs, needed, next).any(|pack| pack.pack.name.begin >= lowest);
+    let needs_commit = frees || draining != base.draining || !moving.is_empty();
+    let session_floor = if needs_commit { next } else { base.session_floor };
     Plan { session_floor, draining, draining_bytes, moving, moving_bytes, needs_commit }
 }
 
@@ -224,8 +255,9 @@ mod tests {
 
     /// Commits that were made once an hour, from hour 1 on.
     fn listed(now: Millis, packs: Vec<ListedPack>, newest: u64) -> Listed {
-        let commits =
-            (1..=newest).map(|seq| ListedCommit { seq, bytes: 1, modified: minutes(60 * seq as i64) }).collect();
+        let commits = (1..=newest)
+            .map(|seq| ListedCommit { seq, session: None, bytes: 1, modified: minutes(60 * seq as i64) })
+            .collect();
         Listed { now, packs, commits }
     }
 
@@ -270,6 +302,21 @@ mod tests {
         assert_eq!(needs(&[(10, 0)], 3, HOUR), (true, 3), "no floor could be above it: the next one can");
         assert_eq!(needs(&[(10, 990)], 3, HOUR), (false, 3));
         assert_eq!(needs(&[(10, 990)], 3, Duration::ZERO), (true, 11));
+    }
+
+    #[test]
+    fn alone_a_floor_is_the_number_of_its_commit_and_one_that_is_the_heads_serves_again() {
+        let plan = |packs: &[u64], floor: u64| {
+            let packs = packs.iter().map(|begin| lies(pack(*begin, 0), 1, minutes(999))).collect();
+            let plan = plan_alone(&base(10, floor), &listed(minutes(999), packs, 10), &HashMap::new(), 0);
+            (plan.needs_commit, plan.session_floor)
+        };
+        assert_eq!(plan(&[], 3), (false, 3), "nothing comes of it");
+        assert_eq!(plan(&[4], 3), (true, 11), "however young");
+        assert_eq!(plan(&[2], 3), (true, 11), "the head could still be displaced, and its floor with it");
+        assert_eq!(plan(&[9], 10), (false, 10), "the head is a prune's");
+        assert_eq!(plan(&[10], 10), (true, 11), "it began at that very head");
+        assert_eq!(plan(&[11], 3), (false, 3), "no floor could be above it");
     }
 
     #[test]

@@ -185,12 +185,12 @@ pub(super) async fn keys_of(objects: &Arc<dyn ObjectStore>) -> BTreeSet<Key> {
     listed.into_iter().map(|object: object_store::ObjectMeta| object.location).collect()
 }
 
-pub(super) async fn packs_in(objects: &Arc<dyn ObjectStore>) -> BTreeSet<Key> {
+pub(crate) async fn packs_in(objects: &Arc<dyn ObjectStore>) -> BTreeSet<Key> {
     keys_of(objects).await.into_iter().filter(|key| key.as_ref().starts_with("packs/")).collect()
 }
 
 /// The packs that a state needs, found without any of the code that prunes.
-pub(super) async fn reachable(objects: &Arc<dyn ObjectStore>, state: &State) -> BTreeSet<Key> {
+pub(crate) async fn reachable(objects: &Arc<dyn ObjectStore>, state: &State) -> BTreeSet<Key> {
     search(objects, state, |page| format!("{} {}", page.placement.pack, page.placement.offset)).await
 }
 
