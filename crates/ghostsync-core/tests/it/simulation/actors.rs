@@ -47,7 +47,7 @@ pub(super) enum Job {
 /// How that ended.
 pub(super) enum Ended {
     Backup(Result<BackupReport>),
-    Claim(Result<Claim>),
+    Claim(Result<Box<Claim>>),
     Restore(Result<RestoreReport>),
     /// The number of the commit, if one was made.
     Change(Result<Option<u64>>),
@@ -264,7 +264,7 @@ impl Actor {
                 }
                 Job::Claim => {
                     let claim = async |repository| claim(&repository, "main", &owner_name, name).await;
-                    Ended::Claim(then(opened, claim).await)
+                    Ended::Claim(then(opened, claim).await.map(Box::new))
                 }
                 Job::Release => {
                     let release = async |repository| release(&repository, "main", &owner_name, name).await;
