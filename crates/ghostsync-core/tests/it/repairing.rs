@@ -13,7 +13,9 @@ use futures::TryStreamExt;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, backup};
 use ghostsync_core::format::config::{CommitMode, Config};
 use ghostsync_core::format::pack::TableOfContents;
-use ghostsync_core::format::page::{Page, PageRef, Placement, decode, decode_unverified};
+use ghostsync_core::format::page::{
+    ChunkPlacement, Page, PageRef, Placement, decode, decode_unverified, ends_tree_page,
+};
 use ghostsync_core::guard::{Cap, Guard, Policy};
 use ghostsync_core::history::judge::Overtaken;
 use ghostsync_core::id::SnapshotId;
@@ -35,11 +37,26 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::restoring::quick_folder;
 
+const FOLDERS: [&str; 3] = ["a", "b", "c"];
+/// All files but the large one, the folders, and the large file.
+const ENTRIES: u64 = 3 * 24 + 3 + 1;
+
+/// Small files and a big one in each folder; three of the names in each end a page.
+fn names() -> Vec<String> {
+    let in_folder = |folder: &str| {
+        let ends = |name: &String| ends_tree_page(0, &path(name));
+        let (ends, others): (Vec<_>, Vec<_>) = (0..5000).map(|file| format!("{folder}/{file:04}")).partition(ends);
+        let spread = others.into_iter().step_by(250);
+        spread.take(20).chain(ends.into_iter().take(3)).chain([format!("{folder}/big")]).collect::<Vec<_>>()
+    };
+    FOLDERS.into_iter().flat_map(in_folder).collect()
+}
+
 /// A repository in memory, and folders.
 struct Bench {
     objects: Arc<InMemory>,
     repository: Repository,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 async fn open(objects: Arc<dyn ObjectStore>) -> Repository {
@@ -78,10 +95,10 @@ impl Bench {
         changed.chunker.average_bytes = 4 << 10;
         changed.chunker.max_bytes = 16 << 10;
         objects.put(&config, changed.encode().expect("encodes").into()).await.expect("put");
-        Self { repository: open(objects.clone()).await, objects, folder: quick_folder() }
+        Self { repository: open(objects.clone()).await, objects, folder: Arc::new(quick_folder()) }
     }
 
-    /// A directory of some 1,500 small files in three folders, a large file, and hard links: several pages.
+    /// A directory of small files in three folders and a large file: several pages, blocks and a list of chunks.
     async fn with_snapshot() -> Self {
         let bench = Self::new().await;
         bench.fill();
@@ -89,15 +106,23 @@ impl Bench {
         bench
     }
 
-    fn fill(&self) {
-        for folder in ["a", "b", "c"] {
-            fs::create_dir_all(self.source().join(folder)).expect("a folder");
-            for file in 0..500 {
-                fs::write(self.source().join(format!("{folder}/{file:03}")), format!("{folder} {file}"))
-                    .expect("a file");
-            }
+    /// The same repository once more, with the same source.
+    async fn once_more(&self) -> Self {
+        let objects = Arc::new(InMemory::new());
+        for key in self.keys("").await {
+            objects.put(&key, bytes_of(&self.objects, &key).await.into()).await.expect("put");
         }
-        fs::write(self.source().join("large"), noise(1, 2 << 20)).expect("a file");
+        Self { repository: open(objects.clone()).await, objects, folder: Arc::clone(&self.folder) }
+    }
+
+    fn fill(&self) {
+        for (number, name) in (0..).zip(names()) {
+            let path = self.source().join(&name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            let bytes = if name.ends_with("big") { 600_000 } else { 3000 };
+            fs::write(path, noise(number, bytes)).expect("a file");
+        }
+        fs::write(self.source().join("large"), noise(1000, 2 << 20)).expect("a file");
     }
 
     fn source(&self) -> PathBuf {
@@ -144,8 +169,11 @@ impl Bench {
         let expected = expected.path().join("expected");
         let copied = std::process::Command::new("cp").arg("-a").arg(self.source()).arg(&expected).status();
         assert!(copied.expect("cp runs").success());
-        for path in lost {
-            fs::remove_file(expected.join(path)).unwrap_or_else(|error| panic!("{case}: {path}: {error}"));
+        // What lies in a folder before the folder.
+        for path in lost.iter().rev() {
+            let path = expected.join(path);
+            let removed = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+            removed.unwrap_or_else(|error| panic!("{case}: {}: {error}", path.display()));
         }
         // What was in a folder when it was backed up made its time.
         let differences: Vec<_> = differences(&expected, &back)
@@ -209,22 +237,23 @@ impl Bench {
 
     /// Damages the block that holds a file's first chunk; tells all files that have a chunk in it.
     async fn flip_block_of(&self, file: &str) -> BTreeSet<String> {
-        let pages = self.pages("main").await;
-        let entries = pages.iter().filter_map(|(_, page)| if let Page::Entries(all) = page { Some(all) } else { None });
-        let files: BTreeMap<String, Vec<_>> = entries
-            .flatten()
-            .filter_map(|placed| match &placed.content {
-                Placement::Chunks(chunks) => Some((placed.entry.path.to_string(), chunks.clone())),
-                Placement::List(_) => None,
-            })
-            .collect();
+        let mut files = BTreeMap::<String, Vec<ChunkPlacement>>::new();
+        for (_, page) in self.pages("main").await {
+            match page {
+                Page::Entries(entries) => files.extend(entries.into_iter().filter_map(|placed| match placed.content {
+                    Placement::Chunks(chunks) => Some((placed.entry.path.to_string(), chunks)),
+                    Placement::List(_) => None,
+                })),
+                Page::Chunks(chunks) => {
+                    files.entry("large".to_owned()).or_default().extend(chunks.iter().map(|(_, at)| *at));
+                }
+                Page::Children(_) | Page::ListChildren(_) => {}
+            }
+        }
         let at = files[file][0];
         self.flip(&keys::data_pack(at.pack), at.frame_offset + u64::from(at.frame_bytes) / 2).await;
-        let is_there = |(name, chunks): (&String, &Vec<ghostsync_core::format::page::ChunkPlacement>)| {
-            let shares = chunks.iter().any(|chunk| (chunk.pack, chunk.frame_offset) == (at.pack, at.frame_offset));
-            shares.then(|| name.clone())
-        };
-        files.iter().filter_map(is_there).collect()
+        let shares = |chunk: &ChunkPlacement| (chunk.pack, chunk.frame_offset) == (at.pack, at.frame_offset);
+        files.into_iter().filter(|(_, chunks)| chunks.iter().any(shares)).map(|(name, _)| name).collect()
     }
 }
 
@@ -261,18 +290,18 @@ async fn nothing_is_done_about_what_is_sound() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_found_elsewhere_is_there_again() {
     for has_crashed in [false, true] {
-        let count = Bench::with_snapshot().await.pages("main").await.len();
-        assert!(count > 5, "{count} pages");
-        for damaged in (0..count).map(Some).chain([None]) {
+        let sample = Bench::with_snapshot().await;
+        let (pages, metas) = (sample.pages("main").await, sample.keys(".meta").await);
+        assert!(pages.len() >= 10, "{} pages", pages.len());
+        if has_crashed {
+            sample.crash().await;
+        } else {
+            sample.back_up("other").await;
+        }
+        for damaged in (0..pages.len()).map(Some).chain([None]) {
             let case = format!("crashed {has_crashed}, page {damaged:?}");
-            let bench = Bench::with_snapshot().await;
-            let (first, metas) = (bench.head("main").await, bench.keys(".meta").await);
-            let pages = bench.pages("main").await;
-            if has_crashed {
-                bench.crash().await;
-            } else {
-                bench.back_up("other").await;
-            }
+            let bench = sample.once_more().await;
+            let first = bench.head("main").await;
             match damaged {
                 Some(number) => bench.flip_page(&pages[number].0).await,
                 None => bench.delete(&metas).await,
@@ -321,8 +350,8 @@ async fn a_chunk_without_another_copy_is_lost_alone_and_comes_back_with_the_next
     let bench = Bench::with_snapshot().await;
     let first = bench.head("main").await;
     // The last block: small files that share it.
-    let gone = bench.flip_block_of("c/499").await;
-    assert!((2..1500).contains(&gone.len()) && !gone.contains("large"), "{gone:?}");
+    let gone = bench.flip_block_of("c/big").await;
+    assert!(gone.len() > 2, "{gone:?}");
     let unread = bench.repair(RepairOptions::default()).await;
     assert!(unread.damage.is_empty() && unread.heads.is_empty(), "without reading nobody can know");
 
@@ -343,6 +372,12 @@ async fn a_chunk_without_another_copy_is_lost_alone_and_comes_back_with_the_next
     // What is still in the directory is stored again, elsewhere than where it was lost.
     bench.back_up("main").await;
     bench.assert_head_is_source_without("main", &BTreeSet::new(), "backed up").await;
+    let folder = fs::File::open(bench.source()).expect("a folder");
+    let then = folder.metadata().and_then(|folder| folder.modified()).expect("a time");
+    fs::write(bench.source().join("more"), "more").expect("a file");
+    bench.back_up("main").await;
+    fs::remove_file(bench.source().join("more")).expect("removed");
+    folder.set_modified(then).expect("set");
     // And then the old snapshot is whole again too, once it is the head.
     promote(&bench.repository, first, "test").await.expect("promoted");
     let report = bench.repair(everything()).await;
@@ -376,24 +411,24 @@ async fn a_chunk_of_a_list_is_found_elsewhere_or_its_file_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_without_another_copy_takes_what_is_on_it_and_nothing_else() {
-    let count = Bench::with_snapshot().await.pages("main").await.len();
-    for number in 0..count {
-        let bench = Bench::with_snapshot().await;
-        let (page, content) = bench.pages("main").await.swap_remove(number);
+    let sample = Bench::with_snapshot().await;
+    for (number, (page, content)) in sample.pages("main").await.into_iter().enumerate() {
+        let bench = sample.once_more().await;
         bench.flip_page(&page).await;
         let report = bench.repair(RepairOptions { max_delete: Cap::Percent(100), ..RepairOptions::default() }).await;
         let head = only(&report);
         let case = format!("page {number}: {:?}", head.losses);
-        let files = |entries: &[ghostsync_core::format::page::Placed]| {
-            let files = entries.iter().filter(|placed| placed.entry.content().is_some());
-            files.map(|placed| placed.entry.path.to_string()).collect::<BTreeSet<_>>()
-        };
         let gone = match &content {
-            Page::Entries(entries) => files(entries),
+            Page::Entries(entries) => entries
+                .iter()
+                .map(|placed| placed.entry.path.clone())
+                .filter(|path| !path.is_root())
+                .map(|path| path.to_string())
+                .collect(),
             Page::Chunks(_) | Page::ListChildren(_) => BTreeSet::from(["large".to_owned()]),
             Page::Children(_) => {
                 assert_eq!((head.outcome, head.snapshot), (HeadOutcome::BeyondHelp, None), "{case}");
-                assert_eq!((head.losses[0].entries, &report.left[..]), (1504, &[head.damaged][..]), "{case}");
+                assert_eq!((head.losses[0].entries, &report.left[..]), (ENTRIES, &[head.damaged][..]), "{case}");
                 assert_eq!(bench.head("main").await, head.damaged, "{case}");
                 continue;
             }
@@ -410,9 +445,9 @@ async fn a_page_without_another_copy_takes_what_is_on_it_and_nothing_else() {
                 let made = fs::metadata(back.join(directory.to_string().trim_matches('.'))).expect("a folder");
                 assert_eq!(std::os::unix::fs::PermissionsExt::mode(&made.permissions()) & 0o7777, 0o700);
             }
-            let survivors = |folder: &str| (0..500).any(|file| !gone.contains(&format!("{folder}/{file:03}")));
+            let survivors = |folder: &str| names().iter().any(|name| name.starts_with(folder) && !gone.contains(name));
             let is_lost = |path: &str| entries.iter().any(|placed| placed.entry.path == self::path(path));
-            let expected = ["a", "b", "c"].into_iter().filter(|folder| is_lost(folder) && survivors(folder)).count();
+            let expected = FOLDERS.into_iter().filter(|folder| is_lost(folder) && survivors(folder)).count();
             assert_eq!(made.len(), expected + usize::from(is_lost("")), "{case}: {made:?}");
             if !made.is_empty() {
                 continue;
@@ -470,8 +505,8 @@ async fn a_head_of_which_little_is_left_is_replaced_only_if_somebody_says_so() {
     bench.delete(&data).await;
     let report = bench.repair(RepairOptions::default()).await;
     let refusal = only(&report).refusal.clone().expect("a refusal");
-    assert_eq!((refusal.guard, refusal.actual), (Guard::MaxDelete, Some(1501)));
-    assert_eq!((only(&report).losses.len(), report.requests.put), (1501, 0));
+    assert_eq!((refusal.guard, refusal.actual), (Guard::MaxDelete, Some(ENTRIES - 3)));
+    assert_eq!((only(&report).losses.len() as u64, report.requests.put), (ENTRIES - 3, 0));
     assert_eq!((bench.head("main").await, bench.keys("").await), (first, before.difference(&data).cloned().collect()));
     let with_plan = |plan| RepairOptions { override_plan: plan, ..RepairOptions::default() };
     let overridden = bench.repair(with_plan(refusal.plan)).await;
@@ -575,7 +610,7 @@ async fn a_restored_directory_goes_on_from_what_a_repair_has_left_of_its_snapsho
     assert!(!restore(&bench.repository, &place, options, Arc::new(NoObserver)).await.expect("restored").damaged);
     for round in 0..2 {
         // Twice before it backs up: what is left of what was left.
-        bench.flip_block_of(["c/499", "a/000"][round]).await;
+        bench.flip_block_of(["c/big", "a/big"][round]).await;
         let report = bench.repair(RepairOptions { max_delete: Cap::Percent(100), ..everything() }).await;
         assert_eq!(only(&report).outcome, HeadOutcome::Done);
     }
@@ -617,7 +652,7 @@ fn before_the_commit<F: Future<Output = ()> + Send>(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_and_a_backup_at_once_leave_a_sound_head_whoever_is_first() {
     let bench = Bench::with_snapshot().await;
-    let gone = bench.flip_block_of("c/499").await;
+    let gone = bench.flip_block_of("c/big").await;
     let source = bench.source();
     let racing = before_the_commit(&bench.objects, move |inner| {
         let source = source.clone();
@@ -633,7 +668,7 @@ async fn a_repair_and_a_backup_at_once_leave_a_sound_head_whoever_is_first() {
     bench.assert_head_is_source_without("main", &gone, "the backup was first").await;
 
     let bench = Bench::with_snapshot().await;
-    let gone = bench.flip_block_of("c/499").await;
+    let gone = bench.flip_block_of("c/big").await;
     let racing = before_the_commit(&bench.objects, move |inner| async move {
         let most = RepairOptions { max_delete: Cap::Percent(100), ..everything() };
         let report = repair(&open(inner).await, most, Arc::new(NoObserver)).await.expect("a repair");
@@ -658,7 +693,7 @@ async fn a_snapshot_that_is_forgotten_and_pruned_meanwhile_is_not_relied_on() {
     let data = bench.keys(".data").await;
     // Another branch has the file, in packs of its own, in a snapshot that is not its head nor the parent of one.
     bench.back_up("other").await;
-    fs::write(bench.source().join("file"), "another").expect("a file");
+    fs::write(bench.source().join("file"), noise(2, 100_000)).expect("a file");
     bench.back_up("other").await;
     bench.back_up("other").await;
     fs::write(bench.source().join("file"), noise(1, 100_000)).expect("a file");
@@ -699,7 +734,7 @@ async fn each_call_of_a_repair_may_fail_in_each_way_or_be_its_last() {
     for file in 0..20 {
         fs::write(source.join(file.to_string()), noise(file, 3000)).expect("a file");
     }
-    let sample = Bench { folder, ..Bench::new().await };
+    let sample = Bench { folder: Arc::new(folder), ..Bench::new().await };
     let first = sample.back_up("main").await;
     let damaged = sample.keys("").await.into_iter().filter(|key| key.as_ref().starts_with("packs/")).collect();
     sample.crash().await;
@@ -728,7 +763,7 @@ async fn each_call_of_a_repair_may_fail_in_each_way_or_be_its_last() {
                 Err(error) => Err(error),
                 Ok(repository) => repair(&repository, everything(), Arc::new(NoObserver)).await,
             };
-            let folder = quick_folder();
+            let folder = Arc::new(quick_folder());
             let bench = Bench { objects: store.clone(), repository: open(store.clone()).await, folder };
             let state = bench.repository.state().await.unwrap_or_else(|error| panic!("{case}: {error}"));
             assert!(state.commit.snapshot(first).is_some(), "{case}");
@@ -815,5 +850,5 @@ async fn a_page_of_another_id_is_never_taken() {
     }
     bench.delete(&metas).await;
     let report = bench.repair(RepairOptions::default()).await;
-    assert_eq!((only(&report).outcome, only(&report).losses[0].entries), (HeadOutcome::BeyondHelp, 1504));
+    assert_eq!((only(&report).outcome, only(&report).losses[0].entries), (HeadOutcome::BeyondHelp, ENTRIES));
 }
