@@ -24,6 +24,7 @@ mod prune;
 mod races;
 mod real_stores;
 mod real_stores_races;
+mod repair;
 mod restore;
 mod sandbox;
 #[path = "../../../ghostsync-core/tests/it/server.rs"]

@@ -45,7 +45,7 @@ use super::check::{CheckOptions, Damage, Look, ReadData, look};
 use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
-use crate::guard::{self, Cap, PlanId, Policy, Refusal};
+use crate::guard::{self, Cap, Guard, PlanId, Policy, Refusal};
 use crate::history::{Session, holder_of, side_of};
 use crate::id::{PageId, SnapshotId};
 use crate::interrupt::{Interrupt, Waiter};
@@ -301,7 +301,7 @@ impl Round<'_> {
             return Ok(true);
         }
         if let Err(refusal) = guard::judge(&left.findings, &policy) {
-            repaired.refused(*refusal);
+            repaired.refused(*refusal, head);
             return Ok(true);
         }
         if options.dry_run {
@@ -318,7 +318,7 @@ impl Round<'_> {
         let approved = match guard::judge(&left.findings, &policy) {
             Ok(approved) => approved,
             Err(refusal) => {
-                repaired.refused(*refusal);
+                repaired.refused(*refusal, head);
                 return Ok(true);
             }
         };
@@ -361,7 +361,10 @@ impl RepairedHead {
         self.directories.clone_from(&left.directories);
     }
 
-    fn refused(&mut self, refusal: Refusal) {
+    fn refused(&mut self, mut refusal: Refusal, head: &Snapshot) {
+        if refusal.guard == Guard::Empty {
+            refusal.reason = format!("none of the head's {} entries is left but directories", head.entries);
+        }
         self.outcome = HeadOutcome::Refused;
         self.refusal = Some(refusal);
     }
