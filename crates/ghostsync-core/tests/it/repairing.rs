@@ -680,6 +680,9 @@ async fn a_repair_and_a_backup_at_once_leave_a_sound_head_whoever_is_first() {
     assert_eq!((ran.outcome, ran.overtaken), (BackupOutcome::Forked, Some(Overtaken::NewEpoch)));
     fs::remove_file(bench.source().join("theirs")).expect("removed");
     bench.assert_head_is_source_without("main", &gone, "the repair was first").await;
+    // A fork is no branch that people back up to: what is damaged there is told, and left.
+    let again = bench.repair(everything()).await;
+    assert!(again.heads.is_empty() && again.left.contains(&ran.snapshot.expect("a snapshot")), "{again:?}");
 }
 
 /// A repair may refer to the packs of any snapshot that it looked at, so none of them may be forgotten meanwhile: a
