@@ -508,6 +508,8 @@ async fn a_head_of_which_little_is_left_is_replaced_only_if_somebody_says_so() {
     assert_eq!((refusal.guard, refusal.actual), (Guard::MaxDelete, Some(ENTRIES - 3)));
     assert_eq!((only(&report).losses.len() as u64, report.requests.put), (ENTRIES - 3, 0));
     assert_eq!((bench.head("main").await, bench.keys("").await), (first, before.difference(&data).cloned().collect()));
+    let dry = bench.repair(RepairOptions { dry_run: true, ..RepairOptions::default() }).await;
+    assert_eq!(only(&dry).outcome, HeadOutcome::Refused);
     let with_plan = |plan| RepairOptions { override_plan: plan, ..RepairOptions::default() };
     let overridden = bench.repair(with_plan(refusal.plan)).await;
     assert_eq!((only(&overridden).outcome, only(&overridden).entries), (HeadOutcome::Done, 3));
@@ -700,6 +702,10 @@ async fn a_snapshot_that_is_forgotten_and_pruned_meanwhile_is_not_relied_on() {
     bench.back_up("other").await;
     bench.back_up("other").await;
     fs::write(bench.source().join("file"), noise(1, 100_000)).expect("a file");
+    // A floor above the sessions of all of these: a later prune needs none, so it fences nobody.
+    bench.crash().await;
+    let at_once = PruneOptions { grace: Duration::ZERO, session_idle: Duration::ZERO, ..PruneOptions::default() };
+    assert!(prune(&bench.repository, at_once, &NoObserver).await.expect("a prune").commit.is_some());
     bench.delete(&data).await;
     let racing = before_the_commit(&bench.objects, |inner| async move {
         let repository = open(inner).await;
@@ -707,7 +713,7 @@ async fn a_snapshot_that_is_forgotten_and_pruned_meanwhile_is_not_relied_on() {
         let options = ForgetOptions { keep, protect: Duration::ZERO, ..ForgetOptions::default() };
         let report = forget(&repository, &options).await.expect("forgotten");
         assert_eq!(report.plan.dropped().count(), 1);
-        let at_once = PruneOptions { grace: Duration::ZERO, session_idle: Duration::ZERO, ..PruneOptions::default() };
+        let at_once = PruneOptions { grace: Duration::ZERO, ..PruneOptions::default() };
         assert!(prune(&repository, at_once, &NoObserver).await.expect("a prune").deleted_packs > 0);
     });
     let options = RepairOptions { max_delete: Cap::Percent(100), ..RepairOptions::default() };
