@@ -45,9 +45,10 @@ pub(super) enum Job {
 }
 
 /// How that ended.
+#[expect(clippy::large_enum_variant, reason = "there are as many as actors")]
 pub(super) enum Ended {
     Backup(Result<BackupReport>),
-    Claim(Result<Box<Claim>>),
+    Claim(Result<Claim>),
     Restore(Result<RestoreReport>),
     /// The number of the commit, if one was made.
     Change(Result<Option<u64>>),
@@ -264,7 +265,7 @@ impl Actor {
                 }
                 Job::Claim => {
                     let claim = async |repository| claim(&repository, "main", &owner_name, name).await;
-                    Ended::Claim(then(opened, claim).await.map(Box::new))
+                    Ended::Claim(then(opened, claim).await)
                 }
                 Job::Release => {
                     let release = async |repository| release(&repository, "main", &owner_name, name).await;
