@@ -25,6 +25,11 @@ pub(crate) enum Action {
         /// The directory.
         destination: String,
     },
+    /// A repair of a branch's head.
+    Repair {
+        /// The branch.
+        branch: String,
+    },
     /// `init`.
     Init {
         /// Whether there is a repository already that can be opened.
@@ -41,7 +46,7 @@ impl Action {
     /// What did not happen because of a refusal.
     pub(crate) fn not_done(&self) -> String {
         match self {
-            Self::Backup { branch, .. } => {
+            Self::Backup { branch, .. } | Self::Repair { branch } => {
                 format!("nothing was published: branch {branch} is what it was, and every snapshot is still there")
             }
             Self::Restore { destination } => format!("nothing in {destination} was written or deleted"),
@@ -53,7 +58,7 @@ impl Action {
 
 /// The command that would go on in spite of a refusal; `None` where no flag would help.
 pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -> Option<Vec<OsString>> {
-    if refusal.guard == Guard::Empty {
+    if refusal.guard == Guard::Empty && !matches!(action, Action::Repair { .. }) {
         return Some(shell::with_flag(words, "--allow-empty", None));
     }
     if let Some(plan) = refusal.plan {
@@ -126,7 +131,8 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
             "put config.json back from a copy of the repository; docs/recover-by-hand.md gets files back without it"
         }
         ErrorKind::Corrupt => {
-            "'ghostsync check' names what is damaged, and what that affects; 'restore --keep-going' restores the rest"
+            "'ghostsync check' names what is damaged, and what that affects; 'ghostsync repair' rebuilds what can be \
+             rebuilt, 'restore --keep-going' restores the rest"
         }
         ErrorKind::Unsupported => "use a newer version of ghostsync",
         ErrorKind::Unknown if error.to_string().contains("nobody may write") => {
@@ -208,6 +214,8 @@ mod tests {
         assert_eq!(line(Guard::Exclusive, None, &Action::Other), Some("g backup d --strict --exclusive".into()));
         assert_eq!(line(Guard::Destination, None, &restore), Some("g backup d --strict --overwrite changed".into()));
         assert_eq!(line(Guard::MaxDelete, None, &restore), Some("g backup d --strict --max-delete 7".into()));
+        let repair = Action::Repair { branch: "main".into() };
+        assert_eq!(line(Guard::Empty, plan, &repair), overridden);
         let if_missing = Some("g backup d --strict --if-missing".into());
         let init = |is_there| Action::Init { is_there, in_detect: vec!["in detect".into()] };
         assert_eq!(line(Guard::Init, None, &init(true)), if_missing);

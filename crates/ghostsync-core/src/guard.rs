@@ -209,6 +209,12 @@ impl Causes {
         self.hasher.update(&[0]);
     }
 
+    /// So many paths of which this one alone is known.
+    pub(crate) fn push_unknown(&mut self, path: &TreePath, count: u64) {
+        self.push(path);
+        self.count = self.count.saturating_sub(1).saturating_add(count);
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.count
     }

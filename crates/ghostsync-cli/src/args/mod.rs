@@ -103,6 +103,8 @@ pub(crate) enum Command {
     Stats,
     /// Verify the repository: names what is damaged, and what that affects
     Check(CheckArgs),
+    /// Rebuild what can be rebuilt of damaged heads, and name what cannot; nothing is ever deleted
+    Repair(RepairArgs),
     /// Probe the store, the clock, the cache and the repository, and say what each finding means
     Doctor,
     /// Delete packs that no snapshot needs
@@ -377,6 +379,22 @@ pub(crate) struct CheckArgs {
     /// Read and verify a part of the stored blocks: a percentage, another choice on every run, or the N-th of M parts
     #[arg(long, value_name = "P%|N/M", value_parser = parse_subset, conflicts_with = "read_data")]
     pub(crate) read_data_subset: Option<ReadData>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    /// Read all content to find what is damaged, not only whether packs are there and long enough
+    #[arg(long)]
+    pub(crate) read_data: bool,
+    /// Refuse to replace a head of which more is lost: a number, or a percentage of its files
+    #[arg(long, value_name = "N|P%", default_value = "50%")]
+    pub(crate) max_delete: Cap,
+    /// Let one refused plan pass, as the refusal printed it
+    #[arg(long = "override", value_name = "PLAN-ID")]
+    pub(crate) override_plan: Option<PlanId>,
+    /// Say what would be done, and do nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use crate::args::CheckArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::progress::Shown;
-use crate::render::json::PathFields;
+use crate::render::json::DamageFields;
 use crate::render::{human, message};
 use crate::shell;
 
@@ -31,7 +31,7 @@ pub(super) async fn run(context: &mut Context, args: CheckArgs) -> Result<Exit> 
     let report = check(&repository, options, &*progress).await;
     progress.finish();
     let report = report?;
-    let plan = Plan::new(context, &repository, &report).await;
+    let plan = Plan::new(context, &repository, &report, read_data).await;
     report.damage.iter().for_each(tell);
     for (object, why) in &report.void {
         message(&format!("void: {object} lost a race, and is not taken over: {why}"));
@@ -48,12 +48,14 @@ struct Plan {
     whole: Option<(SnapshotId, String)>,
     /// The newest snapshot that some damage affects, and the command that restores the rest of it.
     damaged: Option<(SnapshotId, String)>,
+    /// The command that rebuilds what can be rebuilt.
+    repair: Option<String>,
     /// The head cannot be read, so no command can be given.
     is_headless: bool,
 }
 
 impl Plan {
-    async fn new(context: &Context, repository: &Repository, report: &CheckReport) -> Self {
+    async fn new(context: &Context, repository: &Repository, report: &CheckReport, read_data: ReadData) -> Self {
         if report.damage.is_empty() {
             return Self::default();
         }
@@ -75,7 +77,13 @@ impl Plan {
         };
         let damaged = newest(true, &["--keep-going"]);
         let whole = damaged.as_ref().and_then(|_| newest(false, &[]));
-        Self { whole, damaged, is_headless: false }
+        let repair = damaged.as_ref().map(|_| {
+            let mut words = context.command("repair");
+            // What was found by reading is found again by reading alone.
+            words.extend((read_data != ReadData::No).then(|| "--read-data".into()));
+            shell::quote(&words)
+        });
+        Self { whole, damaged, repair, is_headless: false }
     }
 
     fn lines(&self, report: &CheckReport) -> Vec<String> {
@@ -97,6 +105,7 @@ impl Plan {
             None if self.damaged.is_some() => lines.push("no snapshot is without damage".to_owned()),
             None => {}
         }
+        lines.extend(self.repair.iter().map(|command| format!("to rebuild what can be rebuilt: {command}")));
         lines
     }
 }
@@ -128,19 +137,6 @@ fn tell(damage: &Damage) {
 }
 
 fn document(report: &CheckReport, plan: &Plan) -> Value {
-    let damage: Vec<_> = report
-        .damage
-        .iter()
-        .map(|damage| {
-            json!({
-                "object": damage.object,
-                "message": damage.message,
-                "snapshots": damage.snapshots,
-                "paths": damage.paths.iter().map(PathFields::from).collect::<Vec<_>>(),
-                "affected": damage.affected,
-            })
-        })
-        .collect();
     let commands: Vec<&String> =
         [&plan.damaged, &plan.whole].into_iter().flatten().map(|(_, command)| command).collect();
     json!({
@@ -150,10 +146,11 @@ fn document(report: &CheckReport, plan: &Plan) -> Value {
         "pages": report.pages,
         "packs": report.packs,
         "read_bytes": report.read_bytes,
-        "damage": damage,
+        "damage": report.damage.iter().map(DamageFields::from).collect::<Vec<_>>(),
         "void": report.void.iter().map(|(object, why)| json!({"object": object, "message": why})).collect::<Vec<_>>(),
         "newest_whole": plan.whole.as_ref().map(|(id, _)| id),
         "commands": commands,
+        "repair": plan.repair,
     })
 }
 

@@ -18,6 +18,7 @@ mod ls;
 mod man;
 mod promote;
 mod prune;
+mod repair;
 mod restore;
 mod snapshots;
 mod stats;
@@ -46,6 +47,7 @@ pub(crate) async fn run(context: &mut Context, command: Command) -> Result<Exit>
         Command::Diff(args) => diff::run(context, args).await,
         Command::Stats => stats::run(context).await,
         Command::Check(args) => check::run(context, args).await,
+        Command::Repair(args) => repair::run(context, args).await,
         Command::Doctor => doctor::run(context).await,
         Command::Prune(args) => prune::run(context, args).await,
         Command::Config => config::run(context),

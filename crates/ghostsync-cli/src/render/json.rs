@@ -11,6 +11,7 @@ use ghostsync_core::entry::{Entry, EntryKind, FileTime};
 use ghostsync_core::format::commit::Snapshot;
 use ghostsync_core::guard::Refusal;
 use ghostsync_core::id::{PageId, SnapshotId};
+use ghostsync_core::maintain::Damage;
 use ghostsync_core::problem::Problem;
 use ghostsync_core::tree_path::TreePath;
 use jiff::Timestamp;
@@ -82,6 +83,28 @@ impl From<&Refusal> for RefusalFields {
             actual: refusal.actual,
             paths,
             paths_b64,
+        }
+    }
+}
+
+/// A damaged object, and what it affects.
+#[derive(Debug, Serialize)]
+pub(crate) struct DamageFields<'a> {
+    object: &'a str,
+    message: &'a str,
+    snapshots: &'a [SnapshotId],
+    paths: Vec<PathFields>,
+    affected: u64,
+}
+
+impl<'a> From<&'a Damage> for DamageFields<'a> {
+    fn from(damage: &'a Damage) -> Self {
+        Self {
+            object: &damage.object,
+            message: &damage.message,
+            snapshots: &damage.snapshots,
+            paths: damage.paths.iter().map(PathFields::from).collect(),
+            affected: damage.affected,
         }
     }
 }

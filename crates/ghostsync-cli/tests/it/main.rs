@@ -25,6 +25,7 @@ mod races;
 mod real_stores;
 mod real_stores_races;
 mod real_stores_rights;
+mod repair;
 mod restore;
 mod sandbox;
 #[path = "../../../ghostsync-core/tests/it/server.rs"]

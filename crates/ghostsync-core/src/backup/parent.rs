@@ -62,10 +62,13 @@ impl Parent {
         };
         let receipt = Receipt::load(path).map_err(|error| refuse(error.to_string()))?;
         receipt.check(repository.id(), &options.branch, directory).map_err(|error| refuse(error.to_string()))?;
-        let made_by_us = head.as_ref().is_some_and(|head| receipt.awaits(head.session));
+        // What a repair has left of a snapshot is that snapshot for whoever has all of it.
+        let mut repaired = std::iter::successors(head.as_ref(), |made| state.commit.snapshot(made.repaired?));
+        let is_ours = |snapshot: &Snapshot| receipt.awaits(snapshot.session) || Some(snapshot.id) == receipt.snapshot;
+        let is_ours = repaired.any(is_ours) || (head.is_none() && receipt.snapshot.is_none());
         // A person has looked at what a guard refused here, and made it the head: the directory adopts its epoch.
         let adopted = head.as_ref().is_some_and(|head| head.promoted.is_some() && head.promoted == receipt.quarantined);
-        let is_head = made_by_us || adopted || head.as_ref().map(|head| head.id) == receipt.snapshot;
+        let is_head = is_ours || adopted;
         let snapshot = match receipt.snapshot {
             _ if is_head => head,
             None => None,

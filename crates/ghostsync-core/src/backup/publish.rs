@@ -186,6 +186,7 @@ impl Publisher<'_> {
             onto: target.onto.map(str::to_owned),
             parent: target.parent.map(|parent| parent.id),
             promoted: None,
+            repaired: None,
             was: None,
             time: context.began,
             source: context.source.to_string_lossy().into_owned(),

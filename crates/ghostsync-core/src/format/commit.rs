@@ -128,6 +128,9 @@ pub struct Snapshot {
     /// The snapshot whose tree it has, for one that a promotion made; not stored otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted: Option<SnapshotId>,
+    /// The snapshot that was rebuilt as this one, for one that a repair made; not stored otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<SnapshotId>,
     /// The id that it had on the branch that it was meant for, for one that lost a race there after it was made: in
     /// commit mode `detect` alone. It is found by that id too.
     #[serde(default, skip_serializing_if = "Option::is_none")]

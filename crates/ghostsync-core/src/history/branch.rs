@@ -153,6 +153,7 @@ pub(crate) fn promoted(
         onto: None,
         parent: head.map(|head| head.id),
         promoted: Some(id),
+        repaired: None,
         was: None,
         time: clock.now(),
         hold: None,
@@ -164,6 +165,15 @@ pub(crate) fn promoted(
     set_head(&mut commit, &branch, snapshot.id).epoch = state.commit.seq + 1;
     commit.snapshots.push(snapshot.clone());
     Ok((commit, snapshot, op))
+}
+
+/// The state with what was rebuilt of a branch's head as its new head. The branch gets a new epoch, as with a promotion:
+/// a backup that began before refers to what is damaged.
+pub(crate) fn with_repaired(state: &State, snapshot: Snapshot, approved: &Approved) -> Result<Commit> {
+    let branch = snapshot.branch.clone();
+    let mut commit = with_snapshot(state, snapshot, approved)?;
+    entry(&mut commit, &branch).epoch = state.commit.seq + 1;
+    Ok(commit)
 }
 
 /// The state without some of its snapshots. A branch beside another goes with the last of its snapshots; every other

@@ -48,7 +48,7 @@ pub enum Verdict {
 /// Why a session may not move its branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Overtaken {
-    /// The branch was claimed, promoted or rolled back since the session began, or since its claim.
+    /// The branch was claimed, promoted, rolled back or repaired since the session began, or since its claim.
     NewEpoch,
     /// The branch belongs to a holder that has not released it.
     Held,
@@ -74,7 +74,7 @@ pub enum Stale {
 impl std::fmt::Display for Overtaken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::NewEpoch => "it was claimed, promoted or rolled back in the meantime",
+            Self::NewEpoch => "it was claimed, promoted, rolled back or repaired in the meantime",
             Self::Held => "it belongs to a holder that has not released it",
             Self::NotHeld => "it does not belong to this owner",
             Self::OtherHead => "its head is not the snapshot that the directory was restored from",

@@ -204,6 +204,7 @@ fn snapshot(tree: &TreeRef, entries: &[Placed]) -> Snapshot {
         onto: None,
         parent: None,
         promoted: None,
+        repaired: None,
         was: None,
         time: "2026-01-02T03:04:05.000000006Z".parse().expect("a time"),
         source: "/srv/state".into(),

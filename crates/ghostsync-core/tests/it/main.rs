@@ -27,6 +27,7 @@ mod pruning;
 mod real_stores;
 mod receipts;
 mod recover_by_hand;
+mod repairing;
 mod requests;
 mod restoring;
 mod resuming;

@@ -19,6 +19,7 @@ use crate::format::commit::Snapshot;
 use crate::format::page::{Child, ChunkPlacement, Page, PageRef, Placed, Placement};
 use crate::id::{ChunkId, PackName, SnapshotId};
 use crate::observer::{Observer, Progress};
+use crate::pack::BlockRef;
 use crate::store::{Store, keys};
 use crate::tree::{Access, ChunkReader, Pages};
 
@@ -63,6 +64,21 @@ impl Bad {
             && self.records.is_empty()
             && self.contents.is_empty()
             && self.links.is_empty()
+    }
+
+    /// What is wrong with a copy of a chunk: the object, and why.
+    pub(super) fn chunk_flaw(&self, chunk: ChunkId, placement: &ChunkPlacement) -> Option<(String, String)> {
+        let object = || keys::data_pack(placement.pack).to_string();
+        let end = placement.frame_offset.saturating_add(u64::from(placement.frame_bytes));
+        match self.packs.get(&placement.pack) {
+            Some(None) => return Some((object(), "it is missing".into())),
+            Some(Some(size)) if *size < end => {
+                return Some((object(), format!("it is cut short: it has {size} bytes, pages refer to more")));
+            }
+            _ => {}
+        }
+        let (chunks, message) = self.blocks.get(&BlockRef::of(placement))?;
+        chunks.as_ref().is_none_or(|chunks| chunks.contains(&chunk)).then(|| (object(), message.clone()))
     }
 
     pub(super) fn page(&mut self, page: &PageRef, message: impl Into<String>, reach: Reach) {
@@ -423,6 +439,6 @@ impl<'a> Finder<'a> {
 }
 
 /// Whether an error is about what lies in the store, and not about reaching it.
-pub(super) fn is_damage(error: &Error) -> bool {
+pub(in crate::maintain) fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
 }

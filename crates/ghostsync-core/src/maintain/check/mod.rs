@@ -3,6 +3,7 @@
 mod content;
 mod find;
 mod lists;
+mod look;
 mod print;
 mod shape;
 mod tables;
@@ -22,7 +23,10 @@ use crate::store::keys;
 use crate::tree::Pages;
 use crate::tree_path::TreePath;
 
-use find::Finder;
+pub(super) use find::is_damage;
+pub(super) use look::{Look, look};
+pub(super) use print::Print;
+pub(super) use tables::read_table;
 
 /// How much content a check reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,21 +116,15 @@ pub async fn check(repository: &Repository, options: CheckOptions, observer: &dy
     let Some(state) = newest_state(repository, &options.interrupt, &mut report).await? else { return Ok(report) };
     // Never from a cache: what is checked is what the store would give to somebody who has none.
     let pages = Arc::new(Pages::new(store.clone(), None));
-    let mut finder = Finder::new(store, &pages, &options, observer).await?;
-    for snapshot in &state.commit.snapshots {
-        finder.snapshot(snapshot).await?;
-    }
-    let (found, packs) = finder.finish().await?;
+    let mut look = look(store, &pages, &state.commit.snapshots, &options, observer).await?;
     report.commit = state.commit.seq;
     report.snapshots = state.commit.snapshots.len() as u64;
-    report.pages = found.pages;
-    report.packs = packs.len() as u64;
-    report.read_bytes = found.read_bytes;
-    if !found.bad.is_empty() {
-        report.damage.extend(trace::affected(&pages, &state.commit.snapshots, &found.bad, &options.interrupt).await?);
-    }
+    report.pages = look.pages();
+    report.packs = look.packs().len() as u64;
+    report.read_bytes = look.read_bytes();
+    report.damage.append(&mut look.damage);
     if options.read_data == ReadData::All {
-        for (pack, message) in tables::check(store, &packs, &options.interrupt).await? {
+        for (pack, message) in tables::check(store, look.packs(), &options.interrupt).await? {
             report.damage.push(Damage::alone(pack, message));
         }
     }

@@ -11,7 +11,7 @@ use crate::pack::BlockRef;
 use crate::tree_path::TreePath;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Print([u8; 16]);
+pub(in crate::maintain) struct Print([u8; 16]);
 
 /// Takes the fields of what is met; text has its length before it, so that two fields are never taken for others.
 struct Printer(blake3::Hasher);
@@ -104,7 +104,7 @@ impl Print {
     }
 
     /// A hard-link group as a member of it tells: its first member's path, and what all members have in common.
-    pub(super) fn of_group(first: &TreePath, member: &Entry) -> Self {
+    pub(in crate::maintain) fn of_group(first: &TreePath, member: &Entry) -> Self {
         let mut printer = Printer::new(6);
         printer.text(first.as_bytes()).text(member.kind.name().as_bytes());
         match &member.kind {

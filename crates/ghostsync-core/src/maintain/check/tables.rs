@@ -29,12 +29,12 @@ pub(super) async fn check(
         Some((key, (*size)?))
     });
     let mut tables = futures::stream::iter(there)
-        .map(|(key, size)| async move { (table(store, &key, size).await, key) })
+        .map(|(key, size)| async move { (read_table(store, &key, size).await, key) })
         .buffered(READS);
     while let Some((table, key)) = tables.next().await {
         interrupt.check()?;
         match table {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if is_damage(&error) => {
                 damaged.push((key.to_string(), format!("only a repair would need it, but {error}")));
             }
@@ -44,7 +44,11 @@ pub(super) async fn check(
     Ok(damaged)
 }
 
-async fn table(store: &Store, key: &Key, size: u64) -> Result<()> {
+/// Reads the table of a pack of so many bytes.
+///
+/// # Errors
+/// Those that [`is_damage`] tells, if there is none; the store's.
+pub(in crate::maintain) async fn read_table(store: &Store, key: &Key, size: u64) -> Result<TableOfContents> {
     let mut tail = store.get_range(key, size.saturating_sub(TAIL_BYTES)..size).await?;
     let footer = tail.len().saturating_sub(FOOTER_BYTES);
     let length = TableOfContents::length_from_footer(tail.get(footer..).unwrap_or_default())?;
@@ -52,6 +56,5 @@ async fn table(store: &Store, key: &Key, size: u64) -> Result<()> {
         // A length that the pack does not have finds no table either.
         tail = store.get_range(key, size.saturating_sub(length)..size).await?;
     }
-    TableOfContents::decode(&tail)?;
-    Ok(())
+    Ok(TableOfContents::decode(&tail)?)
 }

@@ -14,7 +14,6 @@ use crate::format::commit::Snapshot;
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
 use crate::id::{ChunkId, SnapshotId};
 use crate::interrupt::Interrupt;
-use crate::pack::BlockRef;
 use crate::store::keys;
 use crate::tree::{Access, ChunkReader, Pages};
 use crate::tree_path::TreePath;
@@ -138,24 +137,10 @@ impl Tracer<'_> {
 
     /// Notes the first of some chunks that is bad: one is enough for a file.
     fn chunks(&mut self, chunks: &[(ChunkId, ChunkPlacement)], snapshot: SnapshotId, path: &TreePath) -> bool {
-        let bad = chunks.iter().find_map(|(chunk, placement)| self.bad_chunk(*chunk, placement));
+        let bad = chunks.iter().find_map(|(chunk, placement)| self.bad.chunk_flaw(*chunk, placement));
         let Some((object, message)) = bad else { return false };
         self.note(object, &message, snapshot, Some((path, 1)));
         true
-    }
-
-    fn bad_chunk(&self, chunk: ChunkId, placement: &ChunkPlacement) -> Option<(String, String)> {
-        let object = || keys::data_pack(placement.pack).to_string();
-        let end = placement.frame_offset.saturating_add(u64::from(placement.frame_bytes));
-        match self.bad.packs.get(&placement.pack) {
-            Some(None) => return Some((object(), "it is missing".into())),
-            Some(Some(size)) if *size < end => {
-                return Some((object(), format!("it is cut short: it has {size} bytes, pages refer to more")));
-            }
-            _ => {}
-        }
-        let (chunks, message) = self.bad.blocks.get(&BlockRef::of(placement))?;
-        chunks.as_ref().is_none_or(|chunks| chunks.contains(&chunk)).then(|| (object(), message.clone()))
     }
 
     /// Notes a flaw, and as many paths as it reaches.

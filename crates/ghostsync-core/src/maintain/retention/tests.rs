@@ -34,6 +34,7 @@ fn snapshot(number: usize, branch: &str, time: Timestamp) -> Snapshot {
         onto: None,
         parent: None,
         promoted: None,
+        repaired: None,
         was: None,
         time,
         source: String::new(),

@@ -54,6 +54,7 @@ pub(super) enum Job {
 }
 
 /// How that ended.
+#[expect(clippy::large_enum_variant, reason = "there are as many as actors")]
 pub(super) enum Ended {
     Backup(Result<BackupReport>),
     Claim(Result<Claim>),
