@@ -203,6 +203,7 @@ fn snapshot(tree: &TreeRef, entries: &[Placed]) -> Snapshot {
         branch: "main".into(),
         onto: None,
         parent: None,
+        reuses: Vec::new(),
         promoted: None,
         was: None,
         time: "2026-01-02T03:04:05.000000006Z".parse().expect("a time"),

@@ -55,7 +55,7 @@ fn take_over(merged: &mut Commit, commit: &Commit, floor: u64) -> Result<(), Sta
         return Err(Stale::BelowFloor);
     }
     for snapshot in made_by(commit) {
-        if snapshot.parent.is_some_and(|parent| merged.snapshot(parent).is_none()) {
+        if snapshot.parent.iter().chain(&snapshot.reuses).any(|id| merged.snapshot(*id).is_none()) {
             return Err(Stale::ParentForgotten);
         }
         let Ok(fork) = forked(snapshot, commit) else { continue };

@@ -33,6 +33,7 @@ fn snapshot(number: usize, branch: &str, time: Timestamp) -> Snapshot {
         branch: branch.into(),
         onto: None,
         parent: None,
+        reuses: Vec::new(),
         promoted: None,
         was: None,
         time,

@@ -45,6 +45,7 @@ pub(super) enum Job {
 }
 
 /// How that ended.
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 pub(super) enum Ended {
     Backup(Result<BackupReport>),
     Claim(Result<Claim>),
