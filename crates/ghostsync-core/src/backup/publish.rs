@@ -16,6 +16,7 @@ use super::store::Stored;
 use super::tally::{Tallied, compare_trees};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Changes, Commit, Snapshot, TreeRef};
+use crate::format::config::CommitMode;
 use crate::guard::{self, Approved};
 use crate::history::judge::{Overtaken, Stale, Verdict, judge};
 use crate::history::{self, Attempt, Session, situation, with_snapshot};
@@ -146,10 +147,13 @@ impl Publisher<'_> {
         if options.release && record.onto.is_none() {
             history::give_back(&mut next, &record.branch, options.owner.as_deref());
         }
-        // The new snapshot reaches what it needs of them.
-        let steps = history::without_steps(&mut next, &self.steps.branch, &record.source);
-        if !steps.is_empty() {
-            op["dropped"] = json!(steps);
+        // The new snapshot reaches what it needs of them. In commit mode `detect` a commit that was made may lose a race
+        // afterwards, and what it refers to is to be retained in the one that it lost to.
+        if self.context.repository.config().commit_mode == CommitMode::Atomic {
+            let steps = history::without_steps(&mut next, &self.steps.branch, &record.source);
+            if !steps.is_empty() {
+                op["dropped"] = json!(steps);
+            }
         }
         self.create(base, next, record, op)
     }

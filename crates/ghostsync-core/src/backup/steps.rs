@@ -13,7 +13,7 @@
 //! again. It makes a step only when it has come further than that one, so the newest step is always the longest.
 //!
 //! The commit that makes the snapshot in the end drops the steps: it reaches all of them that it needs. If there never
-//! is one, a `forget` drops them.
+//! is one, a `forget` drops them, as it does in commit mode `detect`.
 //!
 //! A step is made between two files: a file that takes longer is not cut.
 
@@ -48,14 +48,18 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Finds the newest step of an earlier run.
+    /// Finds the newest step of an earlier run, if that made no snapshot of the directory in the end.
     pub(super) fn find(context: &Context, state: &State) -> Self {
         let options = &context.options;
         let owner = fork_owner(options.owner.as_deref(), &options.writer);
         let branch = format!("wip/{}/{owner}", options.branch);
         let source = context.source.to_string_lossy();
-        let newest = state.snapshots_of(&branch).rev().find(|step| step.source == source).cloned();
-        Self { branch, made: newest.into_iter().collect(), until: None, since: options.clock.now() }
+        let is_ours = |snapshot: &&Snapshot| {
+            (snapshot.branch == branch || snapshot.branch == options.branch) && snapshot.source == source
+        };
+        let newest = state.commit.snapshots.iter().rev().find(is_ours);
+        let made = newest.filter(|newest| newest.branch == branch).cloned().into_iter().collect();
+        Self { branch, made, until: None, since: options.clock.now() }
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = SnapshotId> {

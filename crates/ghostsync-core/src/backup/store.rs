@@ -302,7 +302,17 @@ impl Assembly<'_, '_> {
             }
         }
         self.settle(false)?;
-        if self.publisher.step_is_due(self.tree.last()) { self.step() } else { Ok(()) }
+        if self.publisher.step_is_due(self.last()) { self.step() } else { Ok(()) }
+    }
+
+    /// The last path that is in the tree, or would be if nothing waited.
+    fn last(&self) -> Option<&TreePath> {
+        match self.waiting.back() {
+            Some(Waiting::Entry(placed, _)) => Some(&placed.entry.path),
+            Some(Waiting::File(file)) => Some(&file.seen.found.path),
+            Some(Waiting::Link { seen, .. }) => Some(&seen.found.path),
+            None => self.tree.last(),
+        }
     }
 
     /// Keeps all that has been read so far as a step, and goes on as another session.

@@ -33,5 +33,6 @@ mod resuming;
 mod server;
 mod simulation;
 mod small_writer;
+mod steps;
 mod store_probe;
 mod store_requests;
