@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ghostsync_core::backup::{BackupOptions, BackupReport, backup};
@@ -19,7 +20,7 @@ use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, restore}
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::tree::noise;
 use ghostsync_core::{Error, Result};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::ledger::Content;
 use super::random::Random;
@@ -33,7 +34,7 @@ const NAMES: [&str; 6] = ["a", "b", "c", "d", "e/f", "e/g"];
 /// What somebody does in one run.
 #[derive(Debug, Clone)]
 pub(super) enum Job {
-    BackUp { exclusive: bool, release: bool },
+    BackUp { exclusive: bool, release: bool, wip_every: Duration },
     Claim,
     Release,
     Restore,
@@ -98,6 +99,19 @@ impl fmt::Debug for SimulatedClock {
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
         self.0.lock().now
+    }
+}
+
+/// That of a backup, which looks after each entry: a second passes each time, so that a small directory takes long.
+#[derive(Debug)]
+struct Hasty {
+    clock: SimulatedClock,
+    looks: AtomicI64,
+}
+
+impl Clock for Hasty {
+    fn now(&self) -> Timestamp {
+        self.clock.now() + SignedDuration::from_secs(self.looks.fetch_add(1, Ordering::SeqCst))
     }
 }
 
@@ -249,7 +263,7 @@ impl Actor {
             let opened = Repository::open(store, OpenOptions { cache_dir }).await;
             let owner_name = owner.clone().unwrap_or_default();
             match job {
-                Job::BackUp { exclusive, release } => {
+                Job::BackUp { exclusive, release, wip_every } => {
                     let options = BackupOptions {
                         policy: Policy { max_delete: Cap::Percent(100), ..Policy::default() },
                         writer: name.into(),
@@ -257,7 +271,8 @@ impl Actor {
                         exclusive,
                         release,
                         receipt: is_holder.then_some(receipt),
-                        clock: Arc::new(clock),
+                        wip_every,
+                        clock: Arc::new(Hasty { clock, looks: AtomicI64::new(0) }),
                         ..BackupOptions::default()
                     };
                     let backup = async |repository| backup(&repository, &source, options, Arc::new(NoObserver)).await;

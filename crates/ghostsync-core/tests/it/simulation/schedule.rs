@@ -158,7 +158,8 @@ impl Simulation {
         let create = CreateOptions { skip_probe: true, ..CreateOptions::default() };
         let store = Store::new(std::sync::Arc::new(self.shared.store(setup)), "simulated");
         Repository::create(store, create, OpenOptions::default()).await.map_err(|error| error.to_string())?;
-        self.finish_at_once(0, Job::BackUp { exclusive: false, release: false }).await
+        let wip_every = Duration::MAX;
+        self.finish_at_once(0, Job::BackUp { exclusive: false, release: false, wip_every }).await
     }
 
     /// Does a job while every request is answered at once; it must succeed.
@@ -250,10 +251,11 @@ impl Simulation {
     fn next_job(&mut self, actor: usize) -> Option<Job> {
         let random = &mut self.random;
         let tick = Duration::from_millis(u64::try_from(self.tick.as_millis()).ok()?);
+        let wip_every = *random.pick(&[Duration::MAX, Duration::from_secs(3), Duration::from_secs(6)]);
         match (self.actors[actor].role, self.actors[actor].stage) {
             (Role::Plain { .. }, _) => {
                 self.edit(actor);
-                Some(Job::BackUp { exclusive: false, release: false })
+                Some(Job::BackUp { exclusive: false, release: false, wip_every })
             }
             (Role::Holder, Stage::Begins) => {
                 if random.chance(50) {
@@ -266,7 +268,7 @@ impl Simulation {
             (Role::Holder, Stage::HasRestored) => {
                 let (exclusive, release) = (random.chance(60), random.chance(20));
                 self.edit(actor);
-                Some(Job::BackUp { exclusive, release })
+                Some(Job::BackUp { exclusive, release, wip_every })
             }
             (Role::Keeper, _) if random.chance(45) => Some(Job::Forget {
                 last: 1 + random.below(2) as u32,
@@ -616,7 +618,9 @@ impl Simulation {
             let hub = self.shared.lock();
             hub.ledger.commits_of(process).map(|commit| (commit.seq, commit.op["kind"].to_string())).collect()
         };
-        if self.shared.lock().ledger.sessions_with_packs(process) > 1 {
+        let steps = made.iter().filter(|(_, kind)| kind.contains("wip")).count();
+        *self.tally.entry("steps").or_default() += steps as u64;
+        if self.shared.lock().ledger.sessions_with_packs(process) > 1 + steps {
             self.count("begun anew");
         }
         let made_snapshot = made.iter().any(|(_, kind)| kind.contains("backup") || kind.contains("fork"));
