@@ -5,7 +5,6 @@ use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ghostsync_core::backup::{BackupOptions, BackupReport, backup};
@@ -20,7 +19,7 @@ use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, restore}
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::tree::noise;
 use ghostsync_core::{Error, Result};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::ledger::Content;
 use super::random::Random;
@@ -99,19 +98,6 @@ impl fmt::Debug for SimulatedClock {
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
         self.0.lock().now
-    }
-}
-
-/// That of a backup, which looks after each entry: a second passes each time, so that a small directory takes long.
-#[derive(Debug)]
-struct Hasty {
-    clock: SimulatedClock,
-    looks: AtomicI64,
-}
-
-impl Clock for Hasty {
-    fn now(&self) -> Timestamp {
-        self.clock.now() + SignedDuration::from_secs(self.looks.fetch_add(1, Ordering::SeqCst))
     }
 }
 
@@ -272,7 +258,7 @@ impl Actor {
                         release,
                         receipt: is_holder.then_some(receipt),
                         wip_every,
-                        clock: Arc::new(Hasty { clock, looks: AtomicI64::new(0) }),
+                        clock: Arc::new(clock),
                         ..BackupOptions::default()
                     };
                     let backup = async |repository| backup(&repository, &source, options, Arc::new(NoObserver)).await;

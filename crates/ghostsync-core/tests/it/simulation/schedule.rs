@@ -251,7 +251,8 @@ impl Simulation {
     fn next_job(&mut self, actor: usize) -> Option<Job> {
         let random = &mut self.random;
         let tick = Duration::from_millis(u64::try_from(self.tick.as_millis()).ok()?);
-        let wip_every = *random.pick(&[Duration::MAX, Duration::from_secs(3), Duration::from_secs(6)]);
+        // Without a wait there is a step after each entry.
+        let wip_every = *random.pick(&[Duration::MAX, Duration::ZERO, tick * 10]);
         match (self.actors[actor].role, self.actors[actor].stage) {
             (Role::Plain { .. }, _) => {
                 self.edit(actor);
