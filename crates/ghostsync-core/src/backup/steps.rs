@@ -18,6 +18,7 @@
 //! A step is made between two files: a file that takes longer is not cut.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -113,7 +114,7 @@ impl<'a> Publisher<'a> {
     pub(super) fn step_is_due(&self, last: Option<&TreePath>) -> bool {
         let options = &self.context.options;
         let lasted = options.clock.now().duration_since(self.steps.since);
-        let is_long = std::time::Duration::try_from(lasted).is_ok_and(|lasted| lasted >= options.wip_every);
+        let is_long = Duration::try_from(lasted).is_ok_and(|lasted| lasted >= options.wip_every);
         is_long && last.is_some_and(|last| self.steps.until.as_ref().is_none_or(|until| last > until))
     }
 

@@ -129,18 +129,20 @@ impl Bench {
 
     /// A store on which something is done after each of the first steps, before anything else is uploaded.
     fn after_steps(&self, steps: usize, act: fn(&Arc<InMemory>)) -> FaultStore {
-        let (objects, commits, done) = (self.objects.clone(), AtomicUsize::new(0), AtomicUsize::new(0));
-        let one_at_a_time = Mutex::new(());
+        let (objects, seen) = (self.objects.clone(), Mutex::new(0));
         FaultStore::new(self.objects.clone(), move |call| {
-            let _one = one_at_a_time.lock().expect("no panic");
-            if is_commit(call) {
-                commits.fetch_add(1, Ordering::SeqCst);
-            }
-            let is_put = call.operation == Operation::Put && call.key.as_ref().starts_with("packs/");
-            let made = commits.load(Ordering::SeqCst);
-            if is_put && made <= steps && done.swap(made, Ordering::SeqCst) < made {
-                let objects = objects.clone();
-                std::thread::spawn(move || act(&objects)).join().expect("it ends");
+            if call.operation == Operation::Put && call.key.as_ref().starts_with("packs/") {
+                let mut seen = seen.lock().expect("no panic");
+                let (objects, before) = (objects.clone(), *seen);
+                let look = move || {
+                    let mut made = 0;
+                    block_on(async { made = steps_of(&open(&objects).await.state().await.expect("a state")).len() });
+                    if made > before && made <= steps {
+                        act(&objects);
+                    }
+                    made
+                };
+                *seen = before.max(std::thread::spawn(look).join().expect("it ends"));
             }
             None
         })
@@ -366,7 +368,15 @@ async fn a_run_that_is_killed_again_and_again_comes_to_an_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prunes_that_count_everybody_as_idle_cost_what_came_after_the_last_step() {
     let bench = Bench::with_files(80, CommitMode::Atomic).await;
-    let pruned = bench.after_steps(6, |objects| block_on(prune_at_once(objects)));
+    // A prune that has nothing to delete sets no floor.
+    let pruned = bench.after_steps(12, |objects| {
+        block_on(async {
+            let State { commit, hash } = open(objects).await.state().await.expect("a state");
+            let raised = Commit { seq: commit.seq + 1, session_floor: commit.seq + 1, prev: hash, ..commit };
+            objects.put(&keys::commit(raised.seq), raised.encode().expect("encoded").into()).await.expect("put");
+            prune_at_once(objects).await;
+        });
+    });
     let report = bench.run(pruned, hasty()).await.expect("a backup");
     assert_eq!(report.outcome, BackupOutcome::Done);
     bench.assert_whole("in the end").await;
