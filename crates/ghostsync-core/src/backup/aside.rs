@@ -24,10 +24,10 @@ pub(super) enum Aside {
 
 impl Publisher<'_> {
     /// Stores a tree and keeps it aside, unless it is kept there already.
-    pub(super) fn aside(&self, state: &State, made: Made, aside: Aside) -> Result<Published> {
-        match self.kept_already(state, made.tree.root.page, &aside) {
+    pub(super) fn aside(&self, made: Made, aside: Aside) -> Result<Published> {
+        match self.kept_already(&self.state, made.tree.root.page, &aside) {
             Some(kept) => self.kept(kept.clone(), aside),
-            None => self.keep(state.clone(), &made.send()?, aside),
+            None => self.keep(self.state.clone(), &made.send()?, aside),
         }
     }
 
@@ -44,14 +44,14 @@ impl Publisher<'_> {
             }
         };
         let branch = format!("{}{}", self.branches(&aside), self.session.id);
-        let tree = self.tree_ref(stored)?;
+        let tree = self.tree_ref(&stored.tree, &stored.pack_lengths)?;
         for _ in 0..MAX_REBASES {
-            may_refer(&parent.standing(self.session), &situation(&base, onto, parent.snapshot())).map_err(fenced)?;
+            may_refer(&parent.standing(&self.session), &situation(&base, onto, &self.reused())).map_err(fenced)?;
             if let Some(kept) = self.kept_already(&base, tree.page, &aside) {
                 return self.kept(kept.clone(), aside);
             }
             let target = Target { branch: &branch, onto: Some(onto), parent: parent.snapshot() };
-            let record = self.record(stored, &tree, target, stored.tallied.changes)?;
+            let record = self.whole_record(stored, &tree, target, stored.tallied.changes)?;
             let op = aside.op(onto, &record);
             if let Some(made) = self.attempt(&base, record, approved, op)? {
                 return self.kept(made, aside);

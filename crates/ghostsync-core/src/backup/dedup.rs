@@ -87,6 +87,10 @@ pub(super) struct Dedup {
     sealed: u64,
     /// Ids of the chunks that are not sealed yet.
     open: VecDeque<ChunkId>,
+    /// How many of the sealed ones earlier sessions had stored, which may be referred to only in packs that are reached.
+    earlier: u64,
+    /// Packs that entries written so far refer to.
+    reached: HashSet<PackName>,
     draining: Draining,
 }
 
@@ -111,9 +115,10 @@ impl Dedup {
             None => SpooledTempFile::new(usize::MAX),
         };
         let ParentChunks { table, listed } = parent;
-        let (decoded, open) = (VecDeque::new(), VecDeque::new());
+        let (decoded, open, reached) = (VecDeque::new(), VecDeque::new(), HashSet::new());
         let draining = Draining { packs: draining, left_bytes: MOVED_BYTES, has_moved: false };
-        Self { table, listed, parent_pages, pages, waiter, decoded, records, sealed: 0, open, draining }
+        let (sealed, earlier) = (0, 0);
+        Self { table, listed, parent_pages, pages, waiter, decoded, records, sealed, open, earlier, reached, draining }
     }
 
     /// Reads the lists of the parent's large files: a file of several chunks is about to be read, and what it holds may
@@ -158,9 +163,22 @@ impl Dedup {
         let number = value & !OURS;
         let same = match number.checked_sub(self.sealed) {
             Some(open) => usize::try_from(open).ok().and_then(|open| self.open.get(open)) == Some(&chunk),
-            None => self.record(number)?.0 == chunk,
+            None => {
+                let (id, placement) = self.record(number)?;
+                id == chunk && (number >= self.earlier || self.reached.contains(&placement.pack))
+            }
         };
         Ok(same.then_some(Location::Ours(number)))
+    }
+
+    /// Notes that an entry which refers to this chunk is written.
+    pub(super) fn reach(&mut self, placement: &ChunkPlacement) {
+        self.reached.insert(placement.pack);
+    }
+
+    /// Another session goes on: packs that no entry refers to by now may be garbage.
+    pub(super) fn go_on(&mut self) {
+        self.earlier = self.sealed;
     }
 
     /// Numbers a chunk that is about to be stored.

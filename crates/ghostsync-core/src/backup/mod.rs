@@ -16,6 +16,7 @@ mod readers;
 mod report;
 mod resume;
 mod seen;
+mod steps;
 mod store;
 mod survey;
 mod tally;
@@ -23,12 +24,13 @@ mod tally;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Changes, check_owner_name, check_written_branch_name};
 use crate::guard::{self, Policy, Refusal};
-use crate::history::Session;
 use crate::history::judge::Overtaken;
 use crate::id::{PageId, SnapshotId};
 use crate::interrupt::{Interrupt, Waiter};
@@ -85,6 +87,9 @@ pub struct BackupOptions {
     pub exclusive: bool,
     /// Gives the branch back with the same commit, if it belongs to `owner`: the last snapshot of a clean end.
     pub release: bool,
+    /// How long a session lasts before what it has stored is kept as an incomplete snapshot on a branch of its own, and
+    /// the backup goes on as another session; default 12 h.
+    pub wip_every: Duration,
     /// The wish to stop.
     pub interrupt: Interrupt,
     /// The clock.
@@ -107,6 +112,7 @@ impl Default for BackupOptions {
             owner: None,
             exclusive: false,
             release: false,
+            wip_every: Duration::from_secs(12 * 60 * 60),
             interrupt: Interrupt::default(),
             clock: Arc::new(SystemClock),
         }
@@ -176,7 +182,7 @@ impl BackupReport {
     }
 }
 
-/// How often a backup begins anew whose packs a prune takes for garbage.
+/// How often a backup begins anew whose packs a prune takes for garbage, without any step in between.
 const MAX_BEGINNINGS: usize = 3;
 
 /// Makes one snapshot of a directory.
@@ -197,12 +203,14 @@ pub async fn backup(
     let (repository, source) = (repository.clone(), source.to_path_buf());
     let waiter = Waiter::new(options.interrupt.clone());
     let run = move || {
-        let mut begun = 0;
+        let begun = Arc::new(AtomicUsize::new(0));
+        let mut again = false;
         loop {
-            begun += 1;
-            let story = (repository.clone(), options.clone(), waiter.clone(), Arc::clone(&observer));
-            match run(story, &source, before, begun > 1) {
-                Err(error) if error.kind() == ErrorKind::Fenced && begun < MAX_BEGINNINGS => {}
+            begun.fetch_add(1, Ordering::Relaxed);
+            let story =
+                (repository.clone(), options.clone(), waiter.clone(), Arc::clone(&observer), Arc::clone(&begun));
+            match run(story, &source, before, std::mem::replace(&mut again, true)) {
+                Err(error) if error.kind() == ErrorKind::Fenced && begun.load(Ordering::Relaxed) < MAX_BEGINNINGS => {}
                 ended => return ended,
             }
         }
@@ -222,9 +230,12 @@ fn check(options: &BackupOptions) -> Result<()> {
     Ok(())
 }
 
+/// What a run is given: the last is how often it was begun since the last step.
+type Story = (Repository, BackupOptions, Waiter, Arc<dyn Observer>, Arc<AtomicUsize>);
+
 /// The story of a backup, on a thread of its own.
 fn run(
-    (repository, options, waiter, observer): (Repository, BackupOptions, Waiter, Arc<dyn Observer>),
+    (repository, options, waiter, observer, begun): Story,
     source: &Path,
     before: Before,
     again: bool,
@@ -236,8 +247,18 @@ fn run(
     let matcher = Matcher::new(&options.excludes)?;
     let journal = resume::take_up(&repository, &state, &options, source, &waiter)?;
     let source = source.to_path_buf();
-    let context =
-        Context { repository, root, matcher, options, waiter, observer, journal: journal.clone(), source, began };
+    let context = Context {
+        repository,
+        root,
+        matcher,
+        options,
+        waiter,
+        observer,
+        journal: journal.clone(),
+        source,
+        began,
+        begun,
+    };
     let ended = make_snapshot(context, state, parent, before);
     journal.end(ended.is_ok());
     ended
@@ -246,13 +267,9 @@ fn run(
 /// Makes a snapshot of what the source holds now, on what was found at the beginning.
 fn make_snapshot(context: Context, state: State, parent: Parent, before: Before) -> Result<BackupReport> {
     let policy = &context.options.policy;
-    let mut session = Session::begin(&state, &context.options.writer, context.options.owner.as_deref());
-    if let Some(left) = context.journal.left() {
-        session.begin = left.begin;
-    }
     // The commit of an earlier run may still be on its way: one of this run is to take its number.
     let force = context.options.force || (context.journal.is_open() && parent.overtaken().is_none());
-    let publisher = Publisher { context: &context, parent: &parent, session: &session };
+    let mut publisher = Publisher::begin(&context, &parent, state);
 
     let mut survey = survey::survey(&context, &parent)?;
     let mut verdict = guard::judge(&survey.tallied.findings, policy);
@@ -278,8 +295,8 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
 
     // What is in draining packs moves along with a backup that publishes anyway, and never makes one of its own.
     let publishes = survey.is_sure_to_differ || survey.tallied.differences > 0 || context.options.force;
-    let draining = if publishes { state.commit.draining.iter().copied().collect() } else { HashSet::new() };
-    let made = store::make(&context, &parent, survey, &session, draining)?;
+    let draining = if publishes { publisher.state.commit.draining.iter().copied().collect() } else { HashSet::new() };
+    let made = store::make(&mut publisher, survey, draining)?;
     report.found(&made.tallied);
     // Again, with what was learnt while reading: contents, moves, and what could not be read.
     let verdict = guard::judge(&made.tallied.findings, policy);
@@ -290,9 +307,9 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
         return Ok(report.unchanged(snapshot));
     }
     let published = match (verdict, parent.overtaken()) {
-        (Ok(approved), None) => publisher.on_branch(&state, made.send()?, approved)?,
-        (Ok(approved), Some(overtaken)) => publisher.aside(&state, made, Aside::Fork(approved, overtaken))?,
-        (Err(refusal), _) if context.keeps_refused() => publisher.aside(&state, made, Aside::Quarantine(refusal))?,
+        (Ok(approved), None) => publisher.on_branch(made.send()?, approved)?,
+        (Ok(approved), Some(overtaken)) => publisher.aside(made, Aside::Fork(approved, overtaken))?,
+        (Err(refusal), _) if context.keeps_refused() => publisher.aside(made, Aside::Quarantine(refusal))?,
         (Err(refusal), _) => return Err((*refusal).into()),
     };
     Ok(match published {
@@ -313,11 +330,17 @@ struct Context {
     journal: Journal,
     source: PathBuf,
     began: jiff::Timestamp,
+    begun: Arc<AtomicUsize>,
 }
 
 impl Context {
     fn keeps_refused(&self) -> bool {
         self.options.on_refusal == OnRefusal::Quarantine
+    }
+
+    /// Notes that the backup has got further, and may begin anew as often as at first.
+    fn made_a_step(&self) {
+        self.begun.store(1, Ordering::Relaxed);
     }
 
     /// Where large lists are kept while the backup runs.

@@ -4,22 +4,26 @@
 //! head, or goes to a fork, or begins anew because a prune may take what it uploaded for garbage. Nothing but uploaded
 //! packs and pages is carried over from one attempt to the next.
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::aside::Aside;
 use super::parent::Parent;
+use super::steps::Steps;
 use super::store::Stored;
 use super::tally::{Tallied, compare_trees};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Changes, Commit, Snapshot, TreeRef};
+use crate::format::config::CommitMode;
 use crate::guard::{self, Approved};
 use crate::history::judge::{Overtaken, Stale, Verdict, judge};
 use crate::history::{self, Attempt, Session, situation, with_snapshot};
-use crate::id::CommitHash;
+use crate::id::{CommitHash, PackName, SnapshotId};
 use crate::repository::{State, release};
 use crate::store::keys;
-use crate::tree::{Merge, TreeIter};
+use crate::tree::{Merge, TreeIter, WrittenTree};
 
 /// How often a backup goes after the head of another that was first.
 const MAX_APPENDS: u32 = 3;
@@ -40,23 +44,26 @@ pub(super) enum Published {
 pub(super) struct Publisher<'a> {
     pub(super) context: &'a Context,
     pub(super) parent: &'a Parent,
-    pub(super) session: &'a Session,
+    pub(super) session: Session,
+    /// What was read when it began, or later.
+    pub(super) state: State,
+    pub(super) steps: Steps,
 }
 
 impl Publisher<'_> {
     /// Publishes an approved tree as the head of its branch, or else aside.
-    pub(super) fn on_branch(&self, state: &State, stored: Stored, mut approved: Approved) -> Result<Published> {
-        let Self { context, parent, session } = self;
+    pub(super) fn on_branch(&self, stored: Stored, mut approved: Approved) -> Result<Published> {
+        let Self { context, parent, session, .. } = self;
         let branch = &context.options.branch;
-        let tree = self.tree_ref(&stored)?;
-        let mut base = state.clone();
+        let tree = self.tree_ref(&stored.tree, &stored.pack_lengths)?;
+        let mut base = self.state.clone();
         let mut head = parent.snapshot().cloned();
         let mut changes = stored.tallied.changes;
         let mut appends = 0;
         parent.announce(context, session)?;
         for _ in 0..MAX_REBASES {
             let standing = parent.standing_on(base.commit.head(branch), session);
-            match judge(&standing, &situation(&base, branch, parent.snapshot())) {
+            match judge(&standing, &situation(&base, branch, &self.reused())) {
                 Verdict::Follow => {}
                 Verdict::Fork(overtaken) => {
                     parent.withdraw()?;
@@ -91,7 +98,7 @@ impl Publisher<'_> {
                 head = Some(newest);
             }
             let target = Target { branch, onto: None, parent: head.as_ref() };
-            let record = self.record(&stored, &tree, target, changes)?;
+            let record = self.whole_record(&stored, &tree, target, changes)?;
             let op = json!({"kind": "backup", "branch": branch, "snapshot": record.id});
             if let Some(made) = self.attempt(&base, record, &approved, op)? {
                 if made.branch != *branch {
@@ -133,16 +140,30 @@ impl Publisher<'_> {
         base: &State,
         record: Snapshot,
         approved: &Approved,
-        op: Value,
+        mut op: Value,
     ) -> Result<Option<Snapshot>> {
+        let options = &self.context.options;
+        let mut next = with_snapshot(base, record.clone(), approved)?;
+        if options.release && record.onto.is_none() {
+            history::give_back(&mut next, &record.branch, options.owner.as_deref());
+        }
+        // The new snapshot reaches what it needs of them. In commit mode `detect` a commit that was made may lose a race
+        // afterwards, and what it refers to is to be retained in the one that it lost to.
+        if self.context.repository.config().commit_mode == CommitMode::Atomic {
+            let steps = history::without_steps(&mut next, &self.steps.branch, &record.source);
+            if !steps.is_empty() {
+                op["dropped"] = json!(steps);
+            }
+        }
+        self.create(base, next, record, op)
+    }
+
+    /// Tries to make one commit of this state, after `base`; as [`Publisher::attempt`].
+    pub(super) fn create(&self, base: &State, next: Commit, record: Snapshot, op: Value) -> Result<Option<Snapshot>> {
         let Self { context, session, .. } = self;
         context.options.interrupt.check()?;
-        let next = session.next_commit(base, &*context.options.clock, op);
-        let mut state = with_snapshot(base, record.clone(), approved)?;
-        if context.options.release && record.onto.is_none() {
-            history::give_back(&mut state, &record.branch, context.options.owner.as_deref());
-        }
-        let commit = Commit { branches: state.branches, snapshots: state.snapshots, ..next };
+        let Commit { branches, snapshots, .. } = next;
+        let commit = Commit { branches, snapshots, ..session.next_commit(base, &*context.options.clock, op) };
         let log = context.repository.log();
         context.journal.note_create(commit.seq, CommitHash::of(&commit.encode()?));
         let attempt = context.waiter.wait_for_the_end(log.attempt(session, base, &commit))?;
@@ -170,21 +191,42 @@ impl Publisher<'_> {
         Ok(compared)
     }
 
-    /// The record of a snapshot of what was stored.
-    pub(super) fn record(
+    /// The snapshots whose packs this session may refer to, besides its own.
+    pub(super) fn reused(&self) -> Vec<&Snapshot> {
+        self.parent.snapshot().into_iter().chain(self.steps.made()).collect()
+    }
+
+    /// The record of a snapshot of a whole directory.
+    pub(super) fn whole_record(
         &self,
         stored: &Stored,
         tree: &TreeRef,
         target: Target<'_>,
         changes: Changes,
     ) -> Result<Snapshot> {
+        let complete = stored.tallied.findings.unreadable.count() == 0;
+        let tags = self.context.options.tags.clone();
+        let record = self.record(&stored.tree, tree, target, changes);
+        with_id(Snapshot { complete, tags, ..record })
+    }
+
+    /// The record of a snapshot of a part of a directory, without an id.
+    pub(super) fn record(
+        &self,
+        written: &WrittenTree,
+        tree: &TreeRef,
+        target: Target<'_>,
+        changes: Changes,
+    ) -> Snapshot {
         let Self { context, session, .. } = self;
-        let mut snapshot = Snapshot {
-            id: crate::id::SnapshotId::from_bytes([0; 32]),
+        let parent = target.parent.map(|parent| parent.id);
+        Snapshot {
+            id: SnapshotId::from_bytes([0; 32]),
             session: session.id,
             branch: target.branch.to_owned(),
             onto: target.onto.map(str::to_owned),
-            parent: target.parent.map(|parent| parent.id),
+            parent,
+            reuses: self.reused().into_iter().map(|reused| reused.id).filter(|id| Some(*id) != parent).collect(),
             promoted: None,
             repaired: None,
             was: None,
@@ -192,25 +234,23 @@ impl Publisher<'_> {
             source: context.source.to_string_lossy().into_owned(),
             excludes: crate::source::rules(&context.options.excludes),
             tree: tree.clone(),
-            entries: stored.tree.entries,
-            bytes: stored.tree.bytes,
+            entries: written.entries,
+            bytes: written.bytes,
             changes,
-            complete: stored.tallied.findings.unreadable.count() == 0,
-            tags: context.options.tags.clone(),
+            complete: false,
+            tags: BTreeMap::new(),
             hold: None,
             extra: Map::new(),
-        };
-        snapshot.id = snapshot.derive_id()?;
-        Ok(snapshot)
+        }
     }
 
     /// The reference to the stored tree, with the length of its root's pack.
-    pub(super) fn tree_ref(&self, stored: &Stored) -> Result<TreeRef> {
+    pub(super) fn tree_ref(&self, tree: &WrittenTree, pack_lengths: &HashMap<PackName, u64>) -> Result<TreeRef> {
         let Self { context, parent, .. } = self;
-        let root = stored.tree.root;
+        let root = tree.root;
         let pack = root.placement.pack;
         let of_parent = || parent.tree().filter(|tree| tree.pack == pack).map(|tree| tree.pack_length);
-        let pack_length = match stored.pack_lengths.get(&pack).copied().or_else(of_parent) {
+        let pack_length = match pack_lengths.get(&pack).copied().or_else(of_parent) {
             Some(length) => length,
             // The root is a page that used to be further down in the parent's tree.
             None => context
@@ -220,6 +260,12 @@ impl Publisher<'_> {
         };
         Ok(TreeRef::to_root(&root, pack_length))
     }
+}
+
+/// The record with its id.
+pub(super) fn with_id(mut record: Snapshot) -> Result<Snapshot> {
+    record.id = record.derive_id()?;
+    Ok(record)
 }
 
 /// Where a snapshot goes.

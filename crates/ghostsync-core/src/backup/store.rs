@@ -8,22 +8,22 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use super::Context;
 use super::blocks::Blocks;
 use super::decide::{Decider, Step, file_entry, special_entry};
 use super::dedup::{Dedup, Location};
 use super::known::KnownWriter;
+use super::publish::Publisher;
 use super::readers::{News, Readers};
 use super::seen::{Seen, SeenEntry};
 use super::survey::{Survey, count_made, size_of};
 use super::tally::{AddedContents, Tallied, Tally};
-use super::{Context, Parent};
 use crate::entry::{Entry, EntryKind, FileContent};
 use crate::error::{Error, Result};
 use crate::format::page::{Placed, Placement};
-use crate::history::Session;
 use crate::id::{ChunkId, PackName};
 use crate::observer::Progress;
-use crate::pack::{DataPacks, MetaPacks, PackNames, Uploader};
+use crate::pack::{DataPacks, MetaPacks, Uploader};
 use crate::source::{Content, Found, ReadEvent, ReadOutcome, file_xattrs, racy};
 use crate::tree::{Merge, TreeIter, TreeWriter, WrittenTree, write_chunk_list};
 use crate::tree_path::TreePath;
@@ -60,32 +60,31 @@ pub(super) struct Stored {
 impl Made {
     /// Sends what is left, and waits until every pack is acknowledged.
     pub(super) fn send(self) -> Result<Stored> {
-        let Self { tree, tallied, known, data, mut meta } = self;
+        let Self { tree, tallied, known, mut data, mut meta } = self;
         data.finish(meta.uploader())?;
-        let pack_lengths = meta.finish()?;
-        Ok(Stored { tree, pack_lengths, tallied, known })
+        meta.finish()?;
+        Ok(Stored { tree, pack_lengths: meta.lengths().clone(), tallied, known })
     }
 }
 
 /// Makes blocks and pages of a source as the survey saw it; packs are sent as they become full.
-/// What lies in draining packs is stored again while the budget lasts.
-pub(super) fn make(
-    context: &Context,
-    parent: &Parent,
-    survey: Survey,
-    session: &Session,
-    draining: HashSet<PackName>,
-) -> Result<Made> {
+/// What lies in draining packs is stored again while the budget lasts. A backup that lasts long is another session
+/// afterwards than before.
+pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: HashSet<PackName>) -> Result<Made> {
+    let (context, parent) = (publisher.context, publisher.parent);
+    publisher.steps.take_up(context, &mut survey)?;
     let Survey { mut seen, tallied, files, bytes, parent_chunks, parent_pages, .. } = survey;
     context.observer.progress(Progress::Planned { files, bytes });
     let pages = Arc::clone(context.repository.pages());
-    let names = PackNames::new(session.begin, session.id);
+    let names = publisher.pack_names();
+    let begin = publisher.session.begin;
     let uploader =
         Uploader::new(context.repository.store().clone(), context.waiter.clone(), Arc::clone(&context.observer));
     std::thread::scope(|scope| {
         let readers = Readers::start(scope, context);
         let mut assembly = Assembly {
             context,
+            publisher,
             queue: VecDeque::new(),
             bytes_ahead: 0,
             blocks: Blocks::start(scope),
@@ -108,7 +107,7 @@ pub(super) fn make(
             known: KnownWriter::create(context.known_file()),
         };
         context.journal.each_chunk(|chunk, placement| assembly.dedup.adopt(chunk, placement))?;
-        context.journal.start(session.begin);
+        context.journal.start(begin);
         let mut decider = Decider::new(&context.matcher, context.options.reread);
         let left = seen.read()?.map(|record| Seen::try_from(record?));
         let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone());
@@ -186,8 +185,9 @@ impl Groups {
     }
 }
 
-struct Assembly<'a> {
+struct Assembly<'a, 'b> {
     context: &'a Context,
+    publisher: &'a mut Publisher<'b>,
     queue: VecDeque<Slot>,
     bytes_ahead: u64,
     blocks: Blocks,
@@ -203,7 +203,7 @@ struct Assembly<'a> {
     known: KnownWriter,
 }
 
-impl Assembly<'_> {
+impl Assembly<'_, '_> {
     /// Puts one path in its place.
     fn take(&mut self, step: Step, readers: &Readers) -> Result<()> {
         match step {
@@ -301,7 +301,32 @@ impl Assembly<'_> {
                 self.bytes_ahead -= weight;
             }
         }
-        self.settle(false)
+        self.settle(false)?;
+        if self.publisher.step_is_due(self.last()) { self.step() } else { Ok(()) }
+    }
+
+    /// The last path that is in the tree, or would be if nothing waited.
+    fn last(&self) -> Option<&TreePath> {
+        match self.waiting.back() {
+            Some(Waiting::Entry(placed, _)) => Some(&placed.entry.path),
+            Some(Waiting::File(file)) => Some(&file.seen.found.path),
+            Some(Waiting::Link { seen, .. }) => Some(&seen.found.path),
+            None => self.tree.last(),
+        }
+    }
+
+    /// Keeps all that has been read so far as a step, and goes on as another session.
+    fn step(&mut self) -> Result<()> {
+        self.settle(true)?;
+        let Some(tree) = self.tree.so_far(&mut self.meta)? else { return Ok(()) };
+        self.data.finish(self.meta.uploader())?;
+        self.meta.finish()?;
+        self.publisher.step(&tree, self.meta.lengths())?;
+        let names = self.publisher.pack_names();
+        self.data.go_on_as(names.clone());
+        self.meta.go_on_as(names);
+        self.dedup.go_on();
+        Ok(())
     }
 
     /// A later member of a hard-link group has the content of the first, unless that was gone when it was to be read.
@@ -463,6 +488,7 @@ impl Assembly<'_> {
             if placement.bytes != *bytes {
                 return Err(Error::internal(format!("chunk {chunk} has two lengths")));
             }
+            self.dedup.reach(&placement);
             chunks.push((*chunk, placement));
         }
         let whole = content.holes.is_empty();

@@ -121,10 +121,14 @@ pub struct Snapshot {
     pub session: SessionId,
     /// The branch that it is on.
     pub branch: String,
-    /// The branch that a fork or a quarantined snapshot was meant for.
+    /// The branch that a fork, a quarantined snapshot or a step was meant for.
     pub onto: Option<String>,
-    /// The snapshot that it was compared with.
+    /// The snapshot that it was compared with; of a step, the step before.
     pub parent: Option<SnapshotId>,
+    /// The other snapshots whose packs it may refer to, which were retained when it was committed as `parent` was; not
+    /// stored when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reuses: Vec<SnapshotId>,
     /// The snapshot whose tree it has, for one that a promotion made; not stored otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted: Option<SnapshotId>,
@@ -135,7 +139,7 @@ pub struct Snapshot {
     /// commit mode `detect` alone. It is found by that id too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<SnapshotId>,
-    /// When its backup began; information only.
+    /// When its backup began; of a step, when it was made. Information only.
     pub time: Timestamp,
     /// The directory it came from, for people: lossy text.
     pub source: String,
@@ -149,7 +153,7 @@ pub struct Snapshot {
     pub bytes: u64,
     /// What differs from the parent.
     pub changes: Changes,
-    /// Whether every entry could be read.
+    /// Whether it holds every entry, and each could be read.
     pub complete: bool,
     /// Marks set by people.
     pub tags: BTreeMap<String, String>,

@@ -5,22 +5,22 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::judge::Situation;
-use super::{State, side_of};
+use super::{SideKind, State, side_of};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Branch, Commit, Holder, Snapshot, check_owner_name};
 use crate::guard::Approved;
 use crate::id::{SessionId, SnapshotId};
 
-/// What a state says about the branch of a session that has this parent.
-pub(crate) fn situation(state: &State, branch: &str, parent: Option<&Snapshot>) -> Situation<SnapshotId> {
+/// What a state says about the branch of a session that refers to what these snapshots reach.
+pub(crate) fn situation(state: &State, branch: &str, reused: &[&Snapshot]) -> Situation<SnapshotId> {
     let current = state.commit.branches.get(branch);
     Situation {
         floor: state.commit.session_floor,
         epoch: current.map_or(0, |branch| branch.epoch),
         head: current.and_then(|branch| branch.head),
         is_held: current.and_then(holder_of).is_some(),
-        retains_parent: parent.is_none_or(|parent| state.commit.retains(parent)),
+        retains_parent: reused.iter().all(|snapshot| state.commit.retains(snapshot)),
     }
 }
 
@@ -46,6 +46,38 @@ pub(crate) fn with_snapshot(state: &State, snapshot: Snapshot, approved: &Approv
     set_head(&mut commit, &snapshot.branch, snapshot.id);
     commit.snapshots.push(snapshot);
     Ok(commit)
+}
+
+/// The state with a step of a backup that goes on as the head of its `wip` branch. No guard is asked: it moves no branch
+/// that people back up to, and says that it is incomplete.
+pub(crate) fn with_step(state: &State, step: Snapshot) -> Result<Commit> {
+    if step.complete || !is_step(&step) {
+        return Err(Error::internal(format!("a step on branch {}", step.branch)));
+    }
+    let mut commit = state.commit.clone();
+    set_head(&mut commit, &step.branch, step.id);
+    commit.snapshots.push(step);
+    Ok(commit)
+}
+
+/// Tells whether a snapshot is a step: what a backup had so far, on a `wip` branch.
+pub(crate) fn is_step(snapshot: &Snapshot) -> bool {
+    matches!(side_of(&snapshot.branch), Some((SideKind::Wip, _)))
+}
+
+/// Drops the steps of a directory, but those that are held, and the branch with the last of them. Returns which.
+pub(crate) fn without_steps(commit: &mut Commit, branch: &str, source: &str) -> Vec<SnapshotId> {
+    let goes = |step: &Snapshot| step.branch == branch && step.source == source && step.hold.is_none();
+    let (dropped, kept) = std::mem::take(&mut commit.snapshots).into_iter().partition(goes);
+    commit.snapshots = kept;
+    if !dropped.is_empty() {
+        let left = commit.snapshots.iter().rev().find(|step| step.branch == branch).map(|step| step.id);
+        match left {
+            Some(head) => drop(set_head(commit, branch, head)),
+            None => drop(commit.branches.remove(branch)),
+        }
+    }
+    dropped.into_iter().map(|step: Snapshot| step.id).collect()
 }
 
 pub(super) fn set_head<'a>(commit: &'a mut Commit, branch: &str, head: SnapshotId) -> &'a mut Branch {
@@ -143,6 +175,10 @@ pub(crate) fn promoted(
 ) -> Result<(Commit, Snapshot, Value)> {
     let source = state.commit.snapshot(id).ok_or_else(|| not_retained(id))?;
     let branch = source.onto.clone().unwrap_or_else(|| source.branch.clone());
+    if is_step(source) {
+        let what = format!("snapshot {id} is a step of a backup that did not end: it holds a part of its directory");
+        return Err(Error::invalid(what));
+    }
     let head = state.commit.head(&branch);
     if head.is_some_and(|head| head.id == id || head.tree.page == source.tree.page) {
         return Err(Error::invalid(format!("branch {branch} has this very tree as its head already")));

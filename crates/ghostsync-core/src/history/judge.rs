@@ -9,7 +9,8 @@
 pub struct Standing<Id> {
     /// The number of the commit that was the head then.
     pub begin: u64,
-    /// The snapshot that its tree was compared with, and whose chunks and pages it refers to.
+    /// The snapshot that its tree was compared with, and whose chunks and pages it refers to, like those of the steps
+    /// that it goes on from.
     pub parent: Option<Id>,
     /// The epoch that the branch had then, or that the session's own claim made.
     pub epoch: u64,
@@ -30,7 +31,8 @@ pub struct Situation<Id> {
     pub head: Option<Id>,
     /// The branch has a holder that has not released it.
     pub is_held: bool,
-    /// The session's parent is still retained, with its pages where they lay; true for a session without one.
+    /// The session's parent, and every step that it goes on from, is still retained, with its pages where they lay; true
+    /// for a session without any.
     pub retains_parent: bool,
 }
 
@@ -67,7 +69,7 @@ pub enum Overtaken {
 pub enum Stale {
     /// The session began below the floor: a prune takes its packs for garbage.
     BelowFloor,
-    /// Its parent was forgotten, or its pages were moved: a prune may have deleted what its tree refers to.
+    /// Its parent, or a step, was forgotten or moved: a prune may have deleted what its tree refers to.
     ParentForgotten,
 }
 
@@ -88,9 +90,7 @@ impl std::fmt::Display for Stale {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::BelowFloor => "the session began below the floor that a prune has set",
-            Self::ParentForgotten => {
-                "the snapshot that this one was compared with has been forgotten, or moved by a prune"
-            }
+            Self::ParentForgotten => "a snapshot that this one was built on has been forgotten, or moved by a prune",
         })
     }
 }

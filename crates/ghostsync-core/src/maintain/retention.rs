@@ -19,7 +19,7 @@
 //! **Time.** `within` counts back from the head's time, or from now if that is earlier: a branch that nobody backs up
 //! to any more keeps its last days, and neither a clock that is ahead here nor one that was ahead there drops anything.
 //!
-//! **Never dropped**, whatever the rules say: heads and their parents, held snapshots, the last complete snapshot of a
+//! **Never dropped**, whatever the rules say: heads and their parents (of a step also what else it refers to), held snapshots, the last complete snapshot of a
 //! branch, and what a writer may be building on ([`ForgetOptions::protect`]). The hours of that protection are those
 //! of UTC and stand still; hours counted back from now would leave a busy branch one snapshot, if this ran often.
 //!
@@ -344,10 +344,14 @@ impl Kept {
         while let Some(name) = staying.pop() {
             let Some(head) = state.commit.head(name) else { continue };
             self.add(head, Reason::Head(name.to_owned()));
-            let Some(parent) = head.parent.and_then(|parent| state.commit.snapshot(parent)) else { continue };
-            self.add(parent, Reason::ParentOfHead(name.to_owned()));
-            if ended.remove(parent.branch.as_str()) {
-                staying.push(&parent.branch);
+            // The backup that made the newest step may go on, and refers to what its steps do.
+            let is_step = matches!(side_of(name), Some((SideKind::Wip, _)));
+            let reused = head.reuses.iter().filter(|_| is_step);
+            for parent in head.parent.iter().chain(reused).filter_map(|id| state.commit.snapshot(*id)) {
+                self.add(parent, Reason::ParentOfHead(name.to_owned()));
+                if ended.remove(parent.branch.as_str()) {
+                    staying.push(&parent.branch);
+                }
             }
         }
         ended

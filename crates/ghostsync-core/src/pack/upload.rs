@@ -65,11 +65,11 @@ impl Uploader {
         Ok(())
     }
 
-    /// Waits until every pack is acknowledged.
+    /// Waits until every pack that was sent is acknowledged.
     ///
     /// # Errors
     /// That of the first pack that failed; `Interrupted`.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    pub(crate) fn settle(&mut self) -> Result<()> {
         while let Some(done) = self.waiter.wait(async { Ok(self.running.join_next().await) })? {
             flatten(done)?;
         }

@@ -93,11 +93,16 @@ impl DataPacks {
         Ok(placements)
     }
 
+    /// Gives the packs that come from now on the names of another session; there is nothing left of this one.
+    pub(crate) fn go_on_as(&mut self, names: PackNames) {
+        (self.name, self.names) = (names.next(), names);
+    }
+
     /// Sends what is left.
     ///
     /// # Errors
     /// The uploader's.
-    pub(crate) fn finish(mut self, uploader: &mut Uploader) -> Result<()> {
+    pub(crate) fn finish(&mut self, uploader: &mut Uploader) -> Result<()> {
         if self.bytes.is_empty() { Ok(()) } else { self.send(uploader) }
     }
 
@@ -149,15 +154,23 @@ impl MetaPacks {
         &mut self.uploader
     }
 
-    /// Sends what is left, waits until every pack is acknowledged, and tells the lengths of the meta packs made
-    /// here.
+    /// Gives the packs that come from now on the names of another session; there is nothing left of this one.
+    pub(crate) fn go_on_as(&mut self, names: PackNames) {
+        self.names = names;
+    }
+
+    /// Sends what is left, and waits until every pack is acknowledged.
     ///
     /// # Errors
     /// The uploader's.
-    pub(crate) fn finish(mut self) -> Result<HashMap<PackName, u64>> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         self.send()?;
-        self.uploader.finish()?;
-        Ok(self.lengths)
+        self.uploader.settle()
+    }
+
+    /// The lengths of the meta packs made here.
+    pub(crate) fn lengths(&self) -> &HashMap<PackName, u64> {
+        &self.lengths
     }
 
     fn send(&mut self) -> Result<()> {

@@ -37,9 +37,12 @@ use self::tally::Tally;
 use crate::clock::Stopwatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
+use crate::history::is_step;
 use crate::observer::{Observer, Progress};
+use crate::problem::Problem;
 use crate::receipt;
 use crate::repository::{Repository, State};
+use crate::tree_path::TreePath;
 
 pub use options::{Overwrite, RestoreOptions, RestoreReport};
 
@@ -128,9 +131,10 @@ async fn restore_snapshot(
     let excludes_with_receipt = !options.exclude.is_empty() && options.receipt.is_some();
     let asks_first = options.delete || never_with_receipt;
     if options.dry_run || excludes_with_receipt || directory.is_some() && asks_first {
-        let (survey, tally) = pipeline.survey(rules(false), directory.clone()).await?;
+        let (survey, mut tally) = pipeline.survey(rules(false), directory.clone()).await?;
         refuse::excess(&survey, options)?;
         if options.dry_run {
+            tally.problems.extend(what_it_lacks(&snapshot));
             return Ok(tally);
         }
         observer.progress(Progress::Planned { files: survey.entries, bytes: survey.bytes });
@@ -146,6 +150,7 @@ async fn restore_snapshot(
         None => place::create(destination)?,
     };
     let mut tally = pipeline.act(rules(true), &directory).await?;
+    tally.problems.extend(what_it_lacks(&snapshot));
     let is_idle = tally.written == 0 && tally.deleted == 0;
     if !is_idle || options.receipt.is_some() {
         directory.sync().map_err(|error| Error::local("make durable", destination.display(), error))?;
@@ -175,6 +180,12 @@ async fn was_pruned(repository: &Repository, snapshot: &Snapshot) -> Result<()> 
         }
         _ => Ok(()),
     }
+}
+
+/// A step is whole in itself, but no whole directory.
+fn what_it_lacks(snapshot: &Snapshot) -> Option<Problem> {
+    let message = "the snapshot is a step of a backup that did not end: it holds a part of the directory".to_owned();
+    is_step(snapshot).then(|| Problem { path: TreePath::root(), message, incomplete: true })
 }
 
 #[cfg(test)]

@@ -31,13 +31,13 @@ pub(crate) struct WrittenTree {
 }
 
 /// Cuts a stream of entries into pages.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct TreeWriter {
     levels: Vec<Level>,
 }
 
 /// One level of a tree while it is written: the page that is being filled, and the last one that was finished.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Level {
     page: PageBuilder,
     last: TreePath,
@@ -80,6 +80,19 @@ impl TreeWriter {
             self.finish_page(0, pages)?;
         }
         Ok(())
+    }
+
+    /// Stores what there is so far as a tree of its own, and goes on as if it had not; `None` without any entry.
+    ///
+    /// # Errors
+    /// The page store's.
+    pub(crate) fn so_far(&self, pages: &mut dyn PageStore) -> Result<Option<WrittenTree>> {
+        if self.levels.is_empty() { Ok(None) } else { self.clone().finish(pages).map(Some) }
+    }
+
+    /// The last entry so far; `None` without any.
+    pub(crate) fn last(&self) -> Option<&TreePath> {
+        self.levels.first().map(|leaf| &leaf.last)
     }
 
     /// Stores what is left, and the levels above.

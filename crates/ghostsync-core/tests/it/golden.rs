@@ -203,6 +203,7 @@ fn snapshot(tree: &TreeRef, entries: &[Placed]) -> Snapshot {
         branch: "main".into(),
         onto: None,
         parent: None,
+        reuses: Vec::new(),
         promoted: None,
         repaired: None,
         was: None,

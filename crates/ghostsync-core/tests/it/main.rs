@@ -35,5 +35,6 @@ mod server;
 mod simulation;
 mod small_writer;
 mod state_machine;
+mod steps;
 mod store_probe;
 mod store_requests;

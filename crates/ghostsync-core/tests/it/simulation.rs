@@ -92,6 +92,7 @@ fn every_invariant_holds_whatever_the_store_and_the_schedule_do() {
             "claimed",
             "restored",
             "begun anew",
+            "steps",
             "unknown",
             "killed",
             "commits that were late",

@@ -24,7 +24,7 @@ pub struct EncodedPage {
 }
 
 /// Collects the lines of one page.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PageBuilder {
     kind: Kind,
     level: u8,
@@ -37,7 +37,7 @@ pub struct PageBuilder {
 }
 
 /// A map that keeps the order of its first insertions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Table<K, V> {
     rows: Vec<(K, V)>,
     known: std::collections::HashSet<K>,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::format::commit::{Commit, Snapshot, TipName};
 use crate::history::branch::{fork_owner, set_head};
 use crate::history::judge::Stale;
+use crate::id::SnapshotId;
 
 /// Why nobody may take a commit over.
 pub(super) type Void = Stale;
@@ -55,7 +56,11 @@ fn take_over(merged: &mut Commit, commit: &Commit, floor: u64) -> Result<(), Sta
         return Err(Stale::BelowFloor);
     }
     for snapshot in made_by(commit) {
-        if snapshot.parent.is_some_and(|parent| merged.snapshot(parent).is_none()) {
+        let is_as_it_was = |id: &SnapshotId| match commit.snapshot(*id) {
+            Some(then) => merged.retains(then),
+            None => merged.snapshot(*id).is_some(),
+        };
+        if !snapshot.parent.iter().chain(&snapshot.reuses).all(is_as_it_was) {
             return Err(Stale::ParentForgotten);
         }
         let Ok(fork) = forked(snapshot, commit) else { continue };

@@ -4,8 +4,8 @@
 //! snapshot of S reaches **and** whose session began below S's session floor. No clock is part of it.
 //!
 //! Why that is safe: a commit after S is made by a session that began at or above the floor, or that session is
-//! fenced. It refers to packs of its own, and to what its parent reaches; its parent is retained in the state that it
-//! commits on, and so on down to S. So what is below the floor and not reached from S is reached from no later state
+//! fenced. It refers to packs of its own, and to what its parent and the steps that it goes on from reach; all of them
+//! are retained in the state that it commits on, and so on down to S. So what is below the floor and not reached from S is reached from no later state
 //! either, and a state that has become old stays safe to prune by. Names of packs are never used again, so a delete
 //! that arrives late or twice hits nothing else. A crash anywhere leaves garbage, which the next prune finds.
 //!

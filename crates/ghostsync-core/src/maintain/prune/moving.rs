@@ -367,7 +367,8 @@ impl<'a> Mover<'a> {
     fn finish(self) -> Result<HashMap<PackName, u64>> {
         let Self { copies, mut meta, .. } = self;
         copies.finish(meta.uploader())?;
-        meta.finish()
+        meta.finish()?;
+        Ok(meta.lengths().clone())
     }
 }
 

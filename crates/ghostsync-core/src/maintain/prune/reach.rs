@@ -17,6 +17,7 @@ use super::plan::Pack;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Commit;
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placement};
+use crate::history::is_step;
 use crate::id::{PackName, SnapshotId};
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
@@ -245,10 +246,17 @@ impl LiveBlock {
     }
 }
 
-/// The heads that backups follow: nobody goes on from what was refused, or came too late.
+/// The heads that backups follow, and the steps that they go on from: nobody goes on from what was refused, or came too
+/// late.
 pub(super) fn heads(commit: &Commit) -> HashSet<SnapshotId> {
     let goes_on = |name: &str| !name.starts_with("quarantine/") && !name.starts_with("fork/");
-    commit.branches.iter().filter(|(name, _)| goes_on(name)).filter_map(|(_, branch)| branch.head).collect()
+    commit
+        .branches
+        .iter()
+        .filter(|(name, _)| goes_on(name))
+        .filter_map(|(_, branch)| branch.head)
+        .chain(commit.snapshots.iter().filter(|snapshot| is_step(snapshot)).map(|step| step.id))
+        .collect()
 }
 
 /// Tells references to one place apart that expect different things there.

@@ -66,7 +66,7 @@ pub(super) fn publish(
         // Packs of every snapshot that was looked at may be referred to, so all of them must still be retained.
         let retains = |snapshot: &Snapshot| newest.commit.retains(snapshot);
         let retains_all = looked_at.commit.snapshots.iter().all(retains);
-        if !retains_all || judge(&standing, &situation(newest, &head.branch, Some(head))) != Verdict::Follow {
+        if !retains_all || judge(&standing, &situation(newest, &head.branch, &[head])) != Verdict::Follow {
             return Ok(Ended::Changed);
         }
         let op = json!({"kind": "repair", "branch": head.branch, "from": head.id, "snapshot": record.id});

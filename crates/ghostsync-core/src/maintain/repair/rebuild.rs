@@ -191,7 +191,8 @@ impl Writer {
     pub(super) fn finish(mut self) -> Result<(WrittenTree, HashMap<PackName, u64>)> {
         let tree = self.tree.finish(&mut self.meta)?;
         self.copies.finish(self.meta.uploader())?;
-        Ok((tree, self.meta.finish()?))
+        self.meta.finish()?;
+        Ok((tree, self.meta.lengths().clone()))
     }
 }
 

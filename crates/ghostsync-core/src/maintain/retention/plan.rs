@@ -91,7 +91,7 @@ pub enum Reason {
     Held(String),
     /// It is the head of this branch.
     Head(String),
-    /// It is the parent of the head of this branch.
+    /// It is the parent of the head of this branch, or a step there refers to it.
     ParentOfHead(String),
     /// It is the last complete snapshot of its branch, or the last that is not in doubt.
     LastComplete,

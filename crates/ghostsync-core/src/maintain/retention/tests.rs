@@ -33,6 +33,7 @@ fn snapshot(number: usize, branch: &str, time: Timestamp) -> Snapshot {
         branch: branch.into(),
         onto: None,
         parent: None,
+        reuses: Vec::new(),
         promoted: None,
         repaired: None,
         was: None,
@@ -610,4 +611,16 @@ fn a_branch_beside_another_goes_when_that_one_has_gone_on() {
     let mut held = aside("fork/main/pod-1", 300);
     held.commit.snapshots[1].hold = Some("audit".into());
     assert!(plan(&held, &options, days(300).expect("a time")).expect("a plan").branches.is_empty());
+}
+
+#[test]
+fn what_the_newest_step_refers_to_stays_for_the_backup_that_goes_on() {
+    let mut step = snapshot(1, "wip/main/pod", at("2026-01-01T01:00:00Z"));
+    step.reuses = vec![id(0)];
+    let main = |number| snapshot(number, "main", at("2026-01-01T02:00:00Z"));
+    let mut state = state(vec![main(0), step, main(2), main(3), main(4)]);
+    let options = keeping(KeepRules { last: 1, ..KeepRules::default() });
+    assert_eq!(numbers(&state, &options, "2026-01-02T00:00:00Z"), [0, 1, 3, 4]);
+    state.commit.snapshots[1].reuses.clear();
+    assert_eq!(numbers(&state, &options, "2026-01-02T00:00:00Z"), [1, 3, 4]);
 }

@@ -42,7 +42,7 @@ pub(super) struct Habits {
 /// What somebody does in one run.
 #[derive(Debug, Clone)]
 pub(super) enum Job {
-    BackUp { exclusive: bool, release: bool },
+    BackUp { exclusive: bool, release: bool, wip_every: Duration },
     Claim,
     Release,
     Restore,
@@ -275,7 +275,7 @@ impl Actor {
             let opened = Repository::open(store, OpenOptions { cache_dir }).await;
             let owner_name = owner.clone().unwrap_or_default();
             match job {
-                Job::BackUp { exclusive, release } => {
+                Job::BackUp { exclusive, release, wip_every } => {
                     let options = BackupOptions {
                         policy: Policy { max_delete: Cap::Percent(habits.cap), ..Policy::default() },
                         writer: name.into(),
@@ -283,6 +283,7 @@ impl Actor {
                         exclusive,
                         release,
                         receipt: is_holder.then_some(receipt),
+                        wip_every,
                         clock: Arc::new(clock),
                         ..BackupOptions::default()
                     };

@@ -179,6 +179,7 @@ impl Ledger {
                 "backup" => self.moved(&before, snapshot, &writer, has_read)?,
                 "fork" => forked(&before, snapshot, &writer)?,
                 "promote" => {}
+                "wip" => step(&before, snapshot)?,
                 kind => return Err(format!("{key} adds a snapshot by a {kind}")),
             }
             self.remember(objects, snapshot, &writer)?;
@@ -201,15 +202,17 @@ impl Ledger {
         let kind = op(commit, "kind");
         for (name, branch) in &before.branches {
             let Some(now) = commit.branches.get(name) else {
-                let is_forgotten = kind == "forget" && name.starts_with("fork/");
+                let is_forgotten = kind == "forget" && name.starts_with("fork/") || drops_steps(commit, name);
                 require(is_forgotten, || format!("branch {name} is gone in commit {}", commit.seq))?;
                 continue;
             };
             let claims = matches!(kind, "claim" | "promote") && op(commit, "branch") == name;
             let epoch = if claims { commit.seq } else { branch.epoch };
             require(now.epoch == epoch, || format!("the epoch of {name} is {} in commit {}", now.epoch, commit.seq))?;
-            let moves = matches!(kind, "backup" | "fork" | "promote") && op(commit, "branch") == name;
-            require(moves || now.head == branch.head, || format!("a {kind} moves {name} in commit {}", commit.seq))?;
+            let moves = matches!(kind, "backup" | "fork" | "promote" | "wip") && op(commit, "branch") == name;
+            require(moves || drops_steps(commit, name) || now.head == branch.head, || {
+                format!("a {kind} moves {name} in commit {}", commit.seq)
+            })?;
         }
         Ok(())
     }
@@ -218,18 +221,22 @@ impl Ledger {
     fn dropped(&self, before: &Commit, commit: &Commit) -> Checked {
         let dropped: BTreeSet<_> =
             before.snapshots.iter().map(|snapshot| snapshot.id).filter(|id| commit.snapshot(*id).is_none()).collect();
-        let said: BTreeSet<_> = match op(commit, "kind") {
-            "forget" => serde_json::from_value(commit.op["dropped"].clone()).map_err(|error| error.to_string())?,
-            _ => BTreeSet::new(),
+        let said: BTreeSet<_> = match commit.op.get("dropped") {
+            Some(said) => serde_json::from_value(said.clone()).map_err(|error| error.to_string())?,
+            None => BTreeSet::new(),
         };
         if let Some(held) = before.snapshots.iter().find(|held| held.hold.is_some() && dropped.contains(&held.id)) {
             return Err(format!("commit {} drops {}, which is held", commit.seq, held.id));
         }
         require(dropped == said, || format!("I1: commit {} drops {dropped:?}, and says {said:?}", commit.seq))?;
-        for (name, branch) in &before.branches {
+        let forgets = op(commit, "kind") == "forget";
+        let is_step = |id: &SnapshotId| before.snapshot(*id).is_some_and(|step| step.branch.starts_with("wip/"));
+        require(forgets || dropped.iter().all(is_step), || format!("commit {} drops {dropped:?}", commit.seq))?;
+        for (name, branch) in before.branches.iter().filter(|(name, _)| forgets || !name.starts_with("wip/")) {
             let head = before.head(name).filter(|_| commit.branches.contains_key(name));
+            let reused = head.filter(|_| name.starts_with("wip/")).map(|head| head.reuses.clone());
             let (head, parent) = (branch.head.filter(|_| head.is_some()), head.and_then(|head| head.parent));
-            for id in [head, parent].into_iter().flatten() {
+            for id in [head, parent].into_iter().flatten().chain(reused.into_iter().flatten()) {
                 require(!dropped.contains(&id), || format!("commit {} drops {id}, that {name} needs", commit.seq))?;
             }
         }
@@ -287,16 +294,31 @@ impl Ledger {
 
     /// Notes what a new snapshot needs and holds.
     fn remember(&mut self, objects: &Objects, snapshot: &Snapshot, writer: &Writer) -> Checked {
-        let needs = needs(objects, snapshot)?;
+        let (needs, files) = needs(objects, snapshot)?;
         self.needs.insert(snapshot.id, needs);
-        let (content, origin) = match snapshot.promoted {
+        let (mut content, origin) = match snapshot.promoted {
             Some(source) => (self.contents[&source].clone(), usize::MAX),
             None => (writer.content.clone(), writer.actor),
         };
+        if snapshot.branch.starts_with("wip/") {
+            content.retain(|name, _| files.contains(name));
+        }
         self.contents.insert(snapshot.id, content);
         self.origins.insert(snapshot.id, origin);
         Ok(())
     }
+}
+
+/// The commit of a snapshot drops the steps to it, and a forget drops what is left of others.
+fn drops_steps(commit: &Commit, branch: &str) -> bool {
+    branch.starts_with("wip/") && commit.op.get("dropped").is_some()
+}
+
+/// A step says that it is no whole directory, and follows those that were there.
+fn step(before: &Commit, snapshot: &Snapshot) -> Checked {
+    require(!snapshot.complete && snapshot.branch.starts_with("wip/main/"), || format!("{snapshot:?} is no step"))?;
+    let mut reused = snapshot.parent.iter().chain(&snapshot.reuses);
+    require(reused.all(|id| before.snapshot(*id).is_some()), || format!("{snapshot:?} refers to what is forgotten"))
 }
 
 /// A holder never forks from itself.
@@ -330,9 +352,9 @@ fn session_of_pack(key: &Key) -> Option<(u64, SessionId)> {
     Some((begin.parse().ok()?, session.parse().ok()?))
 }
 
-/// I1 for one snapshot: every pack that it needs, by reading every page that it refers to.
-fn needs(objects: &Objects, snapshot: &Snapshot) -> Result<BTreeSet<Key>, String> {
-    let mut needs = BTreeSet::new();
+/// I1 for one snapshot: every pack that it needs, by reading every page that it refers to; and the files in it.
+fn needs(objects: &Objects, snapshot: &Snapshot) -> Result<(BTreeSet<Key>, BTreeSet<String>), String> {
+    let (mut needs, mut files) = (BTreeSet::new(), BTreeSet::new());
     let mut ahead = vec![snapshot.tree.root()];
     while let Some(page) = ahead.pop() {
         let key = keys::meta_pack(page.placement.pack);
@@ -347,6 +369,7 @@ fn needs(objects: &Objects, snapshot: &Snapshot) -> Result<BTreeSet<Key>, String
             Page::Chunks(chunks) => needs.extend(chunks.iter().map(|(_, chunk)| keys::data_pack(chunk.pack))),
             Page::Entries(entries) => {
                 for placed in entries {
+                    files.insert(placed.entry.path.to_string());
                     match placed.content {
                         Placement::Chunks(chunks) => {
                             needs.extend(chunks.iter().map(|chunk| keys::data_pack(chunk.pack)));
@@ -357,5 +380,5 @@ fn needs(objects: &Objects, snapshot: &Snapshot) -> Result<BTreeSet<Key>, String
             }
         }
     }
-    Ok(needs)
+    Ok((needs, files))
 }

@@ -175,7 +175,8 @@ impl Simulation {
         let repository = repository.map_err(|error| error.to_string())?;
         // Whoever has a cache keeps a head that is emptied one day.
         for actor in [0, 1] {
-            self.finish_at_once(actor, Job::BackUp { exclusive: false, release: false }).await?;
+            let wip_every = Duration::MAX;
+            self.finish_at_once(actor, Job::BackUp { exclusive: false, release: false, wip_every }).await?;
         }
         let first = self.shared.lock().ledger.newest().snapshots[0].id;
         for number in 0..self.long_log {
@@ -293,10 +294,12 @@ impl Simulation {
     fn next_job(&mut self, actor: usize) -> Option<Job> {
         let random = &mut self.random;
         let tick = Duration::from_millis(u64::try_from(self.tick.as_millis()).ok()?);
+        // Without a wait there is a step after each entry.
+        let wip_every = *random.pick(&[Duration::MAX, Duration::ZERO, tick * 10]);
         match (self.actors[actor].role, self.actors[actor].stage) {
             (Role::Plain { .. }, _) => {
                 self.edit(actor);
-                Some(Job::BackUp { exclusive: false, release: false })
+                Some(Job::BackUp { exclusive: false, release: false, wip_every })
             }
             (Role::Holder, Stage::Begins) => {
                 if random.chance(50) {
@@ -309,7 +312,7 @@ impl Simulation {
             (Role::Holder, Stage::HasRestored) => {
                 let (exclusive, release) = (random.chance(60), random.chance(20));
                 self.edit(actor);
-                Some(Job::BackUp { exclusive, release })
+                Some(Job::BackUp { exclusive, release, wip_every })
             }
             (Role::Keeper, _) if random.chance(45) => Some(Job::Forget {
                 last: 1 + random.below(2) as u32,
@@ -665,7 +668,9 @@ impl Simulation {
             let hub = self.shared.lock();
             hub.ledger.commits_of(process).map(|commit| (commit.seq, commit.op["kind"].to_string())).collect()
         };
-        if self.shared.lock().ledger.sessions_with_packs(process) > 1 {
+        let steps = made.iter().filter(|(_, kind)| kind.contains("wip")).count();
+        *self.tally.entry("steps").or_default() += steps as u64;
+        if self.shared.lock().ledger.sessions_with_packs(process) > 1 + steps {
             self.count("begun anew");
         }
         let made_snapshot = made.iter().any(|(_, kind)| kind.contains("backup") || kind.contains("fork"));
