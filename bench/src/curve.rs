@@ -10,7 +10,9 @@ use crate::results::{Key, Medium, Results, Sample, Scenario};
 use crate::store::StoreKind;
 use crate::trees::{Tree, wide};
 
-const KEY: Key = Key { scenario: Scenario::Curve, medium: Medium::Tmpfs, store: StoreKind::Local, tree: Tree::Wide };
+/// Where its results are kept.
+pub const KEY: Key =
+    Key { scenario: Scenario::Curve, medium: Medium::Tmpfs, store: StoreKind::Local, tree: Tree::Wide };
 /// The files of the trees.
 const FILES: [u64; 6] = [10_000, 30_000, 100_000, 300_000, 600_000, 1_000_000];
 

@@ -15,7 +15,9 @@ use crate::results::{Key, Medium, Results, Sample, Scenario};
 use crate::store::StoreKind;
 use crate::trees::{self, Tree};
 
-const KEY: Key = Key { scenario: Scenario::History, medium: Medium::Tmpfs, store: StoreKind::Local, tree: Tree::Docs };
+/// Where its results are kept.
+pub const KEY: Key =
+    Key { scenario: Scenario::History, medium: Medium::Tmpfs, store: StoreKind::Local, tree: Tree::Docs };
 /// The snapshots of the long history.
 pub const SNAPSHOTS: u64 = 200;
 pub const SERIES: [&str; 3] = ["fresh", "newest", "drained"];

@@ -127,6 +127,7 @@ fn complain(failure: &Failure) -> ExitCode {
 
 fn run(cli: Cli) -> Outcome<()> {
     let settings = cli.settings;
+    let mut peers = Vec::new();
     let whole = settings.scale >= 1.0;
     let usual = if whole { settings.project.join("docs/benchmarks.json") } else { settings.disk.join("scaled.json") };
     let bench = Bench {
@@ -139,29 +140,29 @@ fn run(cli: Cli) -> Outcome<()> {
         scale: settings.scale,
         limit_seconds: settings.limit_seconds,
     };
-    match cli.command {
-        What::All => {
-            for key in whole_plan()? {
-                measure_one(&bench, key, &[])?;
-            }
+    let plan = match cli.command {
+        What::All => whole_plan()?,
+        What::Steps { trees, peers: names, medium, store } => {
+            peers = names;
+            let steps = |medium, store, tree| Key { scenario: Scenario::Steps, medium, store, tree };
+            let of_medium = |medium: &Medium| {
+                let of_store =
+                    |store: &StoreKind| trees.iter().map(|tree| steps(*medium, *store, *tree)).collect::<Vec<_>>();
+                store.iter().flat_map(of_store).collect::<Vec<_>>()
+            };
+            medium.iter().flat_map(of_medium).collect()
         }
-        What::Steps { trees, peers, medium, store } => {
-            for medium in medium {
-                for store in &store {
-                    for tree in &trees {
-                        let key = Key { scenario: Scenario::Steps, medium, store: *store, tree: *tree };
-                        measure_one(&bench, key, &peers)?;
-                    }
-                }
-            }
-        }
-        What::History => history::run(&bench)?,
-        What::Curve => curve::run(&bench)?,
-        What::Report | What::Measured { .. } => {}
+        What::History => vec![history::KEY],
+        What::Curve => vec![curve::KEY],
+        What::Report | What::Measured { .. } => Vec::new(),
+    };
+    for key in &plan {
+        measure_one(&bench, *key, &peers)?;
     }
     let results = Results::load(&bench.results)?;
-    println!("{}", report::tables(&results));
-    println!("{}", report::goals(&results));
+    let asked = |key: &Key| plan.is_empty() || plan.contains(key);
+    let now = Results { campaigns: results.campaigns.iter().filter(|known| asked(&known.key)).cloned().collect() };
+    println!("{}\n{}", report::tables(&now), report::goals(&results));
     if whole {
         report::write(&results, &bench.project)?;
     }
@@ -183,8 +184,7 @@ fn whole_plan() -> Outcome<Vec<Key>> {
     let local = [Tree::Docs, Tree::Media, Tree::Db, Tree::Source];
     let mut plan: Vec<Key> = local.map(|tree| steps(Medium::Tmpfs, StoreKind::Local, tree)).to_vec();
     plan.push(steps(Medium::Tmpfs, StoreKind::Garage, Tree::Docs));
-    plan.push(Key { scenario: Scenario::History, ..plan[0] });
-    plan.push(Key { scenario: Scenario::Curve, ..steps(Medium::Tmpfs, StoreKind::Local, Tree::Wide) });
+    plan.extend([history::KEY, curve::KEY]);
     plan.extend(local.map(|tree| steps(Medium::Disk, StoreKind::Local, tree)));
     plan.push(steps(if fits { Medium::Tmpfs } else { Medium::Disk }, StoreKind::Local, Tree::Wide));
     Ok(plan)

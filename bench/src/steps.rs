@@ -26,8 +26,17 @@ pub fn run(bench: &Bench, key: Key, names: &[String]) -> Outcome<()> {
     if key.store != StoreKind::Local {
         chosen.retain(|peer| peer.knows_buckets());
     }
+    if names.is_empty() {
+        chosen.retain(|peer| match peers::version_of(*peer) {
+            Ok(_) => true,
+            Err(failure) => {
+                eprintln!("bench: {} is left out: {failure}", peer.name());
+                false
+            }
+        });
+    }
     if chosen.is_empty() {
-        return Err(Failure::new("none of these peers can keep a repository in a bucket"));
+        return Err(Failure::new("none of these peers is installed, or can keep a repository there"));
     }
     let workplace = bench.workplace(key.medium)?;
     let source = workplace.folder.join("source");

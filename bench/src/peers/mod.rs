@@ -161,7 +161,8 @@ pub fn version_of(peer: &dyn Peer) -> Outcome<String> {
     if !output.status.success() {
         return Err(Failure::new(format!("{}: {}", crate::measure::shown(&command), output.status)));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
+    let line = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().replace('*', "");
+    Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// A command with these words.
