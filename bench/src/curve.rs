@@ -9,6 +9,7 @@ use crate::peers::{self, Step};
 use crate::results::{Key, Medium, Results, Sample, Scenario};
 use crate::store::StoreKind;
 use crate::trees::{Tree, wide};
+use crate::walk::stored_bytes;
 
 /// Where its results are kept.
 pub const KEY: Key =
@@ -39,7 +40,7 @@ pub fn run(bench: &Bench) -> Outcome<()> {
             compare(&source, &place.target)?;
             workplace.clear("place")?;
         }
-        campaign.entries = files + files.div_ceil(1000);
+        (campaign.entries, campaign.bytes) = (files + files.div_ceil(1000), stored_bytes(&source)?);
     }
     campaign.finished = now();
     Results::keep(&bench.results, &campaign)

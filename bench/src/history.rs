@@ -65,7 +65,7 @@ pub fn run(bench: &Bench) -> Outcome<()> {
         workplace.run(&ghostsync(peer, &newest, arguments))?;
     }
     for run in 1..=bench.runs {
-        campaign.samples.extend(restore(SERIES[0], &fresh, bench.runs + run)?);
+        campaign.samples.extend(restore(SERIES[0], &fresh, run)?);
         campaign.samples.extend(restore(SERIES[2], &newest, run)?);
     }
     campaign.finished = now();

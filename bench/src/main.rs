@@ -162,7 +162,7 @@ fn run(cli: Cli) -> Outcome<()> {
     let results = Results::load(&bench.results)?;
     let asked = |key: &Key| plan.is_empty() || plan.contains(key);
     let now = Results { campaigns: results.campaigns.iter().filter(|known| asked(&known.key)).cloned().collect() };
-    println!("{}\n{}", report::tables(&now), report::goals(&results));
+    println!("{}\n{}", report::tables(&now), report::goals(&now));
     if whole {
         report::write(&results, &bench.project)?;
     }

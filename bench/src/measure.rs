@@ -36,7 +36,9 @@ impl Stopwatch {
         let (result, output) = (self.folder.join("taken.json"), self.folder.join("output"));
         let _ = fs::remove_file(&result);
         let this = std::env::current_exe().tried(|| "find this program".into())?;
-        let mut helper = Command::new("timeout");
+        // Whoever interrupts the benchmark ends what it measures too: `timeout` passes the signal on.
+        let mut helper = Command::new("setpriv");
+        helper.args(["--pdeathsig", "TERM", "timeout"]);
         helper
             .arg("--kill-after=10")
             .arg(self.limit_seconds.to_string())
@@ -54,7 +56,7 @@ impl Stopwatch {
         if let Some(folder) = command.get_current_dir() {
             helper.current_dir(folder);
         }
-        let status = helper.status().tried(|| "run timeout".into())?;
+        let status = helper.status().tried(|| "run setpriv".into())?;
         let printed = fs::read_to_string(&output).unwrap_or_default();
         if !status.success() {
             let errors = fs::read_to_string(errors_of(&output)).unwrap_or_default();

@@ -57,7 +57,6 @@ impl Store {
             .arg("start")
             .arg(folder)
             .arg("0")
-            .env("GHOSTSYNC_STORE_SECONDS", "14400")
             .stderr(Stdio::inherit())
             .output()
             .on("run", &script)?;

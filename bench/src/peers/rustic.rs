@@ -33,7 +33,7 @@ impl Peer for Rustic {
     }
 
     fn settings(&self) -> &'static str {
-        "`backup . --as-path /` with its cache, defaults. Encrypts."
+        "`backup . --as-path / --no-scan` with its cache, defaults otherwise; compiled with its own release profile. Encrypts."
     }
 
     fn knows_buckets(&self) -> bool {
@@ -51,7 +51,7 @@ impl Peer for Rustic {
         if step.restores() {
             command.args(["restore", "latest"]).arg(&place.target);
         } else {
-            command.args(["backup", ".", "--as-path", "/"]).current_dir(&place.source);
+            command.args(["backup", ".", "--as-path", "/", "--no-scan"]).current_dir(&place.source);
         }
         Some(command)
     }
