@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn another_byte_a_missing_file_and_one_too_many_are_wrong() {
         let (source, restored) = trees("wrong");
-        fs::write(restored.join("folder/file"), b"cOntent").unwrap();
+        fs::write(restored.join("folder/file"), b"CONTENT").unwrap();
         assert!(compare(&source, &restored).unwrap_err().0.contains("has other bytes"));
         fs::write(restored.join("folder/file"), b"content").unwrap();
         fs::write(restored.join("folder/a"), b"").unwrap();

@@ -14,7 +14,7 @@ const PEERS: [&str; 8] = ["ghostsync", "restic", "rustic", "borg", "rclone", "rs
 const FLOORS: [&str; 2] = ["tar+zstd", "find"];
 
 const PANEL_WIDTH: usize = 290;
-const NAME_WIDTH: usize = 64;
+const NAME_WIDTH: usize = 76;
 const BAR_WIDTH: usize = 160;
 const BAR_HEIGHT: usize = 16;
 const HEAD_HEIGHT: usize = 34;
