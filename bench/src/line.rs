@@ -71,9 +71,8 @@ impl Queue {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
-    /// Takes the next place in the queue for `bytes`, and tells when they arrive.
-    fn arrival(&self, bytes: usize) -> Instant {
-        let now = Instant::now();
+    /// Takes the next place in the queue for `bytes` that come `now`, and tells when they arrive.
+    fn arrival(&self, now: Instant, bytes: usize) -> Instant {
         let mut free = match self.0.lock() {
             Ok(free) => free,
             Err(poisoned) => poisoned.into_inner(),
@@ -120,7 +119,7 @@ async fn pass(mut from: OwnedReadHalf, to: OwnedWriteHalf, queue: Queue, open: I
     let mut piece = vec![0; PIECE_BYTES];
     while let Ok(count @ 1..) = from.read(&mut piece).await {
         saw(&piece[..count]);
-        if sender.send((queue.arrival(count), piece[..count].to_vec())).await.is_err() {
+        if sender.send((queue.arrival(Instant::now(), count), piece[..count].to_vec())).await.is_err() {
             break;
         }
     }
@@ -187,16 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn two_connections_share_the_bandwidth() {
-        let line = Line::start(echo()).unwrap();
-        let bytes = 1_250_000; // 50 ms there and 50 ms back, each
-        let began = std::time::Instant::now();
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| send(&line, bytes));
-            }
-        });
-        // The second one's bytes come last: both of them there, and its own back.
-        assert!(began.elapsed() >= Duration::from_millis(150));
+    fn pieces_leave_one_after_the_other_and_an_idle_line_gathers_no_credit() {
+        let queue = Queue::new();
+        let millis = |count| Duration::from_millis(count);
+        let begin = Instant::now() + millis(1000);
+        let piece = 250_000; // 10 ms
+        assert_eq!(queue.arrival(begin, piece), begin + millis(10) + ROUND_TRIP / 2);
+        assert_eq!(queue.arrival(begin, piece), begin + millis(20) + ROUND_TRIP / 2);
+        assert_eq!(queue.arrival(begin + millis(500), piece), begin + millis(510) + ROUND_TRIP / 2);
     }
 }
