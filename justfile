@@ -136,6 +136,10 @@ bench *ARGS="all":
     cargo run --release --locked --quiet --manifest-path bench/Cargo.toml -- \
       --ghostsync "${CARGO_TARGET_DIR:-target}/release/ghostsync" {{ ARGS }}
 
+# Micro-benchmarks of the library's parts (crates/ghostsync-core/benches)
+micro *ARGS:
+    cargo bench --package ghostsync-core --all-features --bench micro -- {{ ARGS }}
+
 # The tests of the benchmark itself
 bench-test:
     cargo test --manifest-path bench/Cargo.toml --locked
