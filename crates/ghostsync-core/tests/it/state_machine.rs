@@ -75,7 +75,7 @@ prop_state_machine! {
     #![proptest_config(config(CASES_OF_DETECT))]
 
     #[test]
-    fn one_step_after_the_other_commit_mode_detect_does_the_same_but_prune(sequential 1..20 => Machine<true>);
+    fn one_step_after_the_other_commit_mode_detect_does_the_same(sequential 1..20 => Machine<true>);
 }
 
 /// The ends that a step can have, as [`end`] tells them.

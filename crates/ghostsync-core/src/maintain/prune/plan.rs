@@ -204,30 +204,53 @@ struct Emptiest {
     moving_bytes: u64,
 }
 
-/// The packs that are less than half alive: backups move out of those that heads refer to, this prune out of the others.
-/// Those that free the most for each byte that is moved come first, as long as what is alive in them fits the budget.
+/// The packs to empty: those that are less than half alive, and then the emptiest of the others, as long as more than a
+/// fifth of what is kept is dead. Backups move out of those that heads refer to, this prune out of the others. Those that
+/// free the most for each byte that is moved come first, as long as what is alive in them fits the budget.
+///
+/// What is alive in a pack is an estimate. Beyond half of it, only what is certainly dead counts: or else packs that are
+/// wholly alive would be moved at every prune.
 fn emptiest(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -> Emptiest {
-    let of = |listed: &ListedPack| {
-        let needed = needed.get(&listed.pack)?;
-        (needed.alive_bytes < listed.bytes / 2).then_some((*listed, *needed))
-    };
+    let of = |listed: &ListedPack| Some((*listed, *needed.get(&listed.pack)?));
     let mut emptiest: Vec<_> = packs.iter().filter_map(of).collect();
-    emptiest.sort_unstable_by_key(|(listed, needed)| (needed.alive_bytes * 1000 / listed.bytes.max(1), listed.pack));
+    let per_mille = |alive: u64, listed: &ListedPack| alive * 1000 / listed.bytes.max(1);
+    emptiest.sort_unstable_by_key(|(listed, needed)| (per_mille(needed.alive_bytes, listed), listed.pack));
+    let (sparse, mut others): (Vec<_>, Vec<_>) =
+        emptiest.into_iter().partition(|(listed, needed)| needed.alive_bytes < listed.bytes / 2);
+    others.sort_by_key(|(listed, needed)| per_mille(needed.most_alive_bytes, listed));
+    let dead = |(listed, needed): &(ListedPack, Needed)| listed.bytes.saturating_sub(needed.most_alive_bytes);
+    let alive: u64 = sparse.iter().chain(&others).map(|(_, needed)| needed.alive_bytes).sum();
+    let mut left: u64 = others.iter().map(dead).sum();
+
     let mut of = Emptiest::default();
-    for (listed, Needed { alive_bytes, of_head }) in emptiest {
-        if of.draining_bytes + of.moving_bytes + alive_bytes > budget {
-            continue;
+    for pack in sparse {
+        of.take(pack, budget);
+    }
+    for pack in others {
+        if left <= alive / 5 {
+            break;
         }
-        if of_head {
-            of.draining_bytes += alive_bytes;
-            of.draining.push(listed.pack.name);
-        } else {
-            of.moving_bytes += alive_bytes;
-            of.moving.insert(listed.pack);
+        if of.take(pack, budget) {
+            left -= dead(&pack);
         }
     }
     of.draining.sort_unstable();
     of
+}
+
+impl Emptiest {
+    /// Takes a pack if what is alive in it fits the budget.
+    fn take(&mut self, (listed, needed): (ListedPack, Needed), budget: u64) -> bool {
+        let fits = self.draining_bytes + self.moving_bytes + needed.alive_bytes <= budget;
+        if fits && needed.of_head {
+            self.draining_bytes += needed.alive_bytes;
+            self.draining.push(listed.pack.name);
+        } else if fits {
+            self.moving_bytes += needed.alive_bytes;
+            self.moving.insert(listed.pack);
+        }
+        fits
+    }
 }
 
 #[cfg(test)]
@@ -322,7 +345,7 @@ mod tests {
     #[test]
     fn packs_that_are_mostly_dead_are_moved_by_backups_or_by_the_prune_within_one_budget() {
         let packs: Vec<_> = (0..5).map(|number| lies(pack(1, number), 100, 0)).collect();
-        let need = |alive_bytes, of_head| Needed { alive_bytes, of_head };
+        let need = |alive_bytes, of_head| Needed { alive_bytes, most_alive_bytes: 100, of_head };
         let needed = HashMap::from([
             (pack(1, 0), need(49, true)),
             (pack(1, 1), need(10, true)),
@@ -340,6 +363,24 @@ mod tests {
         assert_eq!(names(60), ((vec![1], 10), (vec![3], 2)));
         assert_eq!(names(9), ((vec![], 0), (vec![3], 2)));
         assert_eq!(names(1), ((vec![], 0), (vec![], 0)));
+    }
+
+    #[test]
+    fn of_packs_that_are_mostly_alive_the_emptiest_are_moved_while_a_fifth_of_all_is_dead() {
+        let packs: Vec<_> = (0..4).map(|number| lies(pack(1, number), 100, 0)).collect();
+        let moving = |alive: [u64; 4]| {
+            let of = |(number, alive): (u32, u64)| {
+                (pack(1, number), Needed { alive_bytes: alive, most_alive_bytes: alive, of_head: false })
+            };
+            let of = emptiest(&packs, &(0..).zip(alive).map(of).collect(), 1000);
+            let mut numbers: Vec<_> = of.moving.iter().map(|pack| pack.name.number).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        assert_eq!(moving([90, 80, 80, 85]), vec![] as Vec<u32>, "65 of 335");
+        assert_eq!(moving([90, 80, 60, 85]), vec![2], "85 of 315");
+        assert_eq!(moving([60, 60, 60, 60]), vec![0, 1, 2], "160 of 240");
+        assert_eq!(moving([100, 10, 60, 100]), vec![1], "40 of 270 without it");
     }
 
     #[test]

@@ -54,6 +54,8 @@ struct LiveBlock {
 pub(super) struct Needed {
     /// Bytes of it that they need, about.
     pub(super) alive_bytes: u64,
+    /// The same, but that nothing is dead which they do not show to be: a pack of which all is needed has all its bytes.
+    pub(super) most_alive_bytes: u64,
     /// A head that backups follow needs some of them.
     pub(super) of_head: bool,
 }
@@ -135,6 +137,7 @@ impl<'a> Reach<'a> {
         for ((number, _), block) in &self.blocks {
             if let Some(pack) = packs.get_mut(*number as usize) {
                 pack.alive_bytes = pack.alive_bytes.saturating_add(block.alive_bytes());
+                pack.most_alive_bytes = pack.most_alive_bytes.saturating_add(block.most_alive_bytes());
             }
         }
         let of = |(pack, number): (&Pack, &u32)| Some((*pack, *packs.get(*number as usize)?));
@@ -156,7 +159,9 @@ impl<'a> Reach<'a> {
         let Ahead { page, is_list, of_head } = next;
         let number = self.need(Pack::meta(page.placement.pack), of_head);
         if let Some(pack) = self.packs.get_mut(number as usize) {
-            pack.alive_bytes += u64::from(page.placement.bytes) + TABLE_ROW_BYTES;
+            let bytes = u64::from(page.placement.bytes) + TABLE_ROW_BYTES;
+            pack.alive_bytes = pack.alive_bytes.saturating_add(bytes);
+            pack.most_alive_bytes = pack.most_alive_bytes.saturating_add(bytes);
         }
         self.visited.insert((number, page.placement.offset), fingerprint(&page, is_list));
         let loaded = self.interrupt.unless_set(self.pages.load(&page, Access::Scan)).await;
@@ -226,7 +231,7 @@ impl<'a> Reach<'a> {
         let number = *self.numbers.entry(pack).or_insert(next);
         match self.packs.get_mut(number as usize) {
             Some(pack) => pack.of_head |= of_head,
-            None => self.packs.push(Needed { alive_bytes: TABLE_BYTES, of_head }),
+            None => self.packs.push(Needed { alive_bytes: TABLE_BYTES, most_alive_bytes: TABLE_BYTES, of_head }),
         }
         number
     }
@@ -237,12 +242,24 @@ impl LiveBlock {
     /// is not told by pages. It is guessed from how densely they lie, and never so that a block that is wholly alive
     /// would look less than half alive, or its chunks would be moved again and again.
     fn alive_bytes(&self) -> u64 {
-        let count = self.chunks.len() as u64;
+        let (count, end) = (self.chunks.len() as u64, self.end());
+        self.share_of((end + end / count.max(1)).min(USUAL_BLOCK_BYTES).max(end))
+    }
+
+    /// The same if nothing lies behind the last of them.
+    fn most_alive_bytes(&self) -> u64 {
+        self.share_of(self.end())
+    }
+
+    /// Where the last of them ends.
+    fn end(&self) -> u64 {
+        self.chunks.iter().map(|(offset, bytes)| u64::from(*offset) + u64::from(*bytes)).max().unwrap_or(0)
+    }
+
+    fn share_of(&self, length: u64) -> u64 {
         let content: u64 = self.chunks.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
-        let end = self.chunks.iter().map(|(offset, bytes)| u64::from(*offset) + u64::from(*bytes)).max().unwrap_or(0);
-        let length = (end + end / count.max(1)).min(USUAL_BLOCK_BYTES).max(end).max(1);
-        let share = u128::from(self.frame_bytes) * u128::from(content.min(end)) / u128::from(length);
-        u64::try_from(share).unwrap_or(u64::MAX).saturating_add(TABLE_ROW_BYTES * count)
+        let share = u128::from(self.frame_bytes) * u128::from(content.min(self.end())) / u128::from(length.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX).saturating_add(TABLE_ROW_BYTES * self.chunks.len() as u64)
     }
 }
 

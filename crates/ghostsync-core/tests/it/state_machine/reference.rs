@@ -242,7 +242,6 @@ impl Model {
             Step::Hold(snapshot, is_held) => self.mark(*snapshot, |snapshot| &mut snapshot.is_held, *is_held),
             Step::Promote(snapshot) => self.promote(*snapshot),
             Step::Forget { last, all, tagged } => self.forget(*last as usize, *all, *tagged),
-            Step::Prune if self.detect => Told::Failed(ErrorKind::Unsupported),
             Step::Prune | Step::Check => Told::Nothing,
             Step::Raced(step, _) => self.act(step, intruder),
         }

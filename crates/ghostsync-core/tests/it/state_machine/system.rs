@@ -307,6 +307,7 @@ impl World {
                     scope: if *all { Scope::All } else { Scope::default() },
                     protect: Duration::ZERO,
                     clock: self.clock(),
+                    exclusive: true,
                     ..ForgetOptions::default()
                 };
                 let report = forget(&opened(store).await, &options).await?;
@@ -316,7 +317,7 @@ impl World {
             }
             Step::Prune => {
                 let (grace, session_idle) = (Duration::ZERO, Duration::ZERO);
-                let options = PruneOptions { grace, session_idle, ..PruneOptions::default() };
+                let options = PruneOptions { grace, session_idle, exclusive: true, ..PruneOptions::default() };
                 let repository = opened(store).await;
                 let report = prune(&repository, options.clone(), Arc::new(NoObserver)).await?;
                 *self.prunes.lock().expect("no panic") = Some(u64::from(report.commit.is_some()));
