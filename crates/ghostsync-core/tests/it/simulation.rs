@@ -98,6 +98,7 @@ fn every_invariant_holds_whatever_the_store_and_the_schedule_do() {
             "commits that were late",
             "packs deleted",
             "packs draining",
+            "snapshots moved",
             "refused, or in conflict",
             "emptied",
         ] {

@@ -220,7 +220,7 @@ async fn forget_the_steps(objects: &Arc<InMemory>) {
     let options = BackupOptions { writer: "other".into(), clock: clock.clone(), ..BackupOptions::default() };
     let _ = backup(&repository, other.path(), options, Arc::new(NoObserver)).await.expect("a backup");
     let keep = KeepRules { last: 1, ..KeepRules::default() };
-    let options = ForgetOptions { keep, clock, protect: Duration::ZERO, ..ForgetOptions::default() };
+    let options = ForgetOptions { keep, clock, protect: Duration::ZERO, exclusive: true, ..ForgetOptions::default() };
     let forgotten = forget(&repository, &options).await.expect("forgotten");
     assert_eq!(forgotten.plan.branches, [WIP]);
 }

@@ -38,6 +38,8 @@ pub(super) struct Ledger {
     deleted: BTreeSet<Key>,
     sessions: HashMap<SessionId, Session>,
     pub(super) deletions: u64,
+    /// How often a prune said that a snapshot lies elsewhere.
+    pub(super) moves: u64,
 }
 
 struct Session {
@@ -185,6 +187,15 @@ impl Ledger {
             self.remember(objects, snapshot, &writer)?;
         }
         for snapshot in &commit.snapshots {
+            if let Some(then) = before.snapshot(snapshot.id).filter(|then| then.tree != snapshot.tree) {
+                let is_aside = ["fork/", "quarantine/"].iter().any(|side| snapshot.branch.starts_with(side));
+                let is_head = commit.branches.values().any(|branch| branch.head == Some(snapshot.id));
+                let may_move = is_aside || !is_head && !snapshot.branch.starts_with("wip/");
+                let is_same = then.tree.page == snapshot.tree.page && op(&commit, "kind") == "prune";
+                require(is_same && may_move, || format!("{key} moves snapshot {}", snapshot.id))?;
+                self.moves += 1;
+                self.needs.insert(snapshot.id, needs(objects, snapshot)?.0);
+            }
             let needs = self.needs.get(&snapshot.id).ok_or("a snapshot of nobody")?;
             if let Some(lost) = needs.iter().find(|key| !objects.contains(key)) {
                 return Err(format!("I1: {key} retains snapshot {}, which needs {lost}: it is gone", snapshot.id));

@@ -775,16 +775,17 @@ impl Simulation {
         for _ in 0..3 {
             self.finish_at_once(keeper, Job::Prune { grace: Duration::ZERO, session_idle: Duration::ZERO }).await?;
         }
-        let (garbage, snapshots, deletions) = {
+        let (garbage, snapshots, deletions, moves) = {
             let hub = self.shared.lock();
             let needs = hub.ledger.all_needs();
             let garbage = hub.objects.packs().find(|key| !needs.contains(*key)).cloned();
-            (garbage, hub.ledger.newest().snapshots, hub.ledger.deletions)
+            (garbage, hub.ledger.newest().snapshots, hub.ledger.deletions, hub.ledger.moves)
         };
         if let Some(garbage) = garbage {
             return Err(format!("I8: {garbage} is garbage, and stays"));
         }
         *self.tally.entry("packs deleted").or_default() += deletions;
+        *self.tally.entry("snapshots moved").or_default() += moves;
         for snapshot in snapshots {
             self.finish_at_once(reader, Job::Read(snapshot.id)).await?;
             let back = self.actors[reader].home.join("back");
