@@ -52,10 +52,11 @@ advisories:
 typos:
     typos
 
-# Shell scripts: syntax, and shellcheck where it is installed
+# Shell scripts: syntax, and shellcheck where it is installed. Patches of controls: they apply
 scripts:
     for script in .ci/run scripts/*.sh scripts/stores/*.sh; do bash -n "$script"; done
     if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/stores/*.sh; else echo "shellcheck is not installed"; fi
+    for patch in crates/ghostsync-core/tests/controls/*.patch; do git apply --check "$patch"; done
 
 # The oldest compiler that Cargo.toml promises builds the workspace
 msrv:
