@@ -54,7 +54,11 @@ fn exit(report: &RepairReport) -> Exit {
 fn tell(context: &Context, head: &RepairedHead) -> Map<String, Value> {
     let damaged = human::brief_id(head.damaged);
     message(&format!("branch {}: its head {damaged} is damaged", head.branch));
-    head.losses.iter().for_each(|loss| message(&format!("  lost: {}", lost(loss))));
+    let most = context.output.most_shown();
+    head.losses.iter().take(most).for_each(|loss| message(&format!("  lost: {}", lost(loss))));
+    if head.losses.len() > most {
+        message(&format!("  … and {} more; -v prints all", head.losses.len() - most));
+    }
     for directory in &head.directories {
         let path = human::path(directory);
         message(&format!("  made anew: {path}: what is known of this directory is what lies in it; its mode is 700"));

@@ -50,6 +50,8 @@ use super::alone::Alone;
 
 /// How often a floor is tried again because somebody else committed first.
 const MAX_ROUNDS: u32 = 20;
+/// How often all begins anew because somebody else pruned what was being read.
+const MAX_BEGINNINGS: u32 = 5;
 
 /// How to prune.
 #[derive(Debug, Clone)]
@@ -141,19 +143,43 @@ pub async fn prune(repository: &Repository, options: PruneOptions, observer: Arc
     repository.config().check_writable()?;
     let alone = Alone::check(repository, options.exclusive || options.dry_run, "prune")?;
     let (watch, requests) = (Stopwatch::start(), repository.store().requests());
-    let run = run(repository, &options, &observer).await;
+    let mut beginnings = 0;
+    let run = loop {
+        beginnings += 1;
+        let mut looked_at = None;
+        let run = run(repository, &options, &observer, &mut looked_at).await;
+        let looks_damaged = run.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt);
+        if !(looks_damaged && beginnings < MAX_BEGINNINGS && went_on(repository, looked_at.as_ref()).await) {
+            break run;
+        }
+    };
     let run = run.map_err(|error| execute::what_it_needs(alone.goes_on(error)))?;
     let requests = repository.store().requests().since(requests);
     Ok(PruneReport { requests, seconds: watch.seconds(), ..run })
 }
 
-async fn run(repository: &Repository, options: &PruneOptions, observer: &Arc<dyn Observer>) -> Result<PruneReport> {
+/// What looks like damage may be a snapshot that was forgotten or moved, and pruned by somebody else, while it was read.
+async fn went_on(repository: &Repository, looked_at: Option<&State>) -> bool {
+    let Some(looked_at) = looked_at else { return false };
+    let retains_all = |now: State| looked_at.commit.snapshots.iter().all(|snapshot| now.commit.retains(snapshot));
+    repository.state().await.is_ok_and(|now| !retains_all(now))
+}
+
+/// Notes the state whose snapshots it reads.
+async fn run(
+    repository: &Repository,
+    options: &PruneOptions,
+    observer: &Arc<dyn Observer>,
+    looked_at: &mut Option<State>,
+) -> Result<PruneReport> {
     let store = repository.store();
     let log = repository.log();
     let (listed, leftovers) = execute::look(store, log.mode, options).await?;
     let mut reach = Reach::new(store, &options.interrupt, observer.as_ref());
-    let Floor { state, plan, commit, moved } = commit_floor(repository, options, &listed, &mut reach, observer).await?;
+    let Floor { state, plan, commit, moved } =
+        commit_floor(repository, options, &listed, &mut reach, observer, looked_at).await?;
     if moved {
+        *looked_at = Some(state.clone());
         // Old references need nothing any more, unless a state of a grace period ago has them.
         reach.begin_anew();
         reach.add(&state.commit).await?;
@@ -220,11 +246,13 @@ async fn commit_floor(
     listed: &Listed,
     reach: &mut Reach<'_>,
     observer: &Arc<dyn Observer>,
+    looked_at: &mut Option<State>,
 ) -> Result<Floor> {
     let mode = repository.config().commit_mode;
     let mut moved: Option<Moved> = None;
     for _ in 0..MAX_ROUNDS {
         let state = options.interrupt.unless_set(repository.state()).await?;
+        *looked_at = Some(state.clone());
         reach.add(&state.commit).await?;
         let needed = reach.needed();
         let mut plan = match mode {

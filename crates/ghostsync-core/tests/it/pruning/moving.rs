@@ -10,7 +10,7 @@ use ghostsync_core::id::SnapshotId;
 use ghostsync_core::maintain::PruneOptions;
 use ghostsync_core::repository::{OpenOptions, Repository};
 use ghostsync_core::store::Store;
-use ghostsync_core::testing::fault::{Failure, Fault, FaultStore};
+use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -202,4 +202,37 @@ async fn a_move_that_loses_a_race_is_committed_on_the_newer_state() {
     assert!(left.is_disjoint(&first));
     assert_eq!(left, reachable(&history.objects, &history.state().await).await);
     history.assert_all_restore("two prunes at once").await;
+}
+
+/// Two prunes without any grace, and a forget between them: what the first was about to move is gone, and is no damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_forgotten_and_pruned_while_it_is_moved_is_no_damage() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (history, first, old) = needed_by_an_old_snapshot(objects.clone()).await;
+    let history = Arc::new(history);
+    let (others, done) = (Arc::clone(&history), std::sync::atomic::AtomicBool::new(false));
+    let inner = Arc::clone(&objects);
+    let racing = FaultStore::new(objects.clone(), move |call| {
+        let reads_content = call.operation == Operation::GetRange && call.key.as_ref().ends_with(".data");
+        if reads_content && !done.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            let (inner, others) = (Arc::clone(&inner), Arc::clone(&others));
+            let other = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(async {
+                    others.forget(|snapshot| snapshot.id == old).await;
+                    assert!(pruned(&open(inner).await).await.deleted_packs > 0);
+                });
+            });
+            other.join().expect("ends");
+        }
+        None
+    });
+    let _ = run(&open(Arc::new(racing)).await, at_once()).await.expect("it begins anew");
+    let state = history.state().await;
+    assert!(state.commit.snapshot(old).is_none());
+    let _ = pruned(&history.repository).await;
+    let left = packs_in(&objects).await;
+    assert!(left.is_disjoint(&first));
+    assert_eq!(left, reachable(&objects, &history.state().await).await);
+    history.assert_all_restore("forgotten on the way").await;
 }
