@@ -66,7 +66,6 @@ pub(super) struct Reach<'a> {
     pub(super) pages: Arc<Pages>,
     interrupt: &'a Interrupt,
     observer: &'a dyn Observer,
-    snapshots: HashSet<SnapshotId>,
     ahead: BTreeMap<(PackName, u64), Ahead>,
     numbers: HashMap<Pack, u32>,
     packs: Vec<Needed>,
@@ -85,7 +84,6 @@ impl<'a> Reach<'a> {
             interrupt,
             observer,
             read_before: 0,
-            snapshots: HashSet::new(),
             ahead: BTreeMap::new(),
             numbers: HashMap::new(),
             packs: Vec::new(),
@@ -97,7 +95,7 @@ impl<'a> Reach<'a> {
     /// Forgets what is needed, and neither the pages nor how many there were.
     pub(super) fn begin_anew(&mut self) {
         self.read_before = self.pages();
-        (self.snapshots, self.ahead, self.visited) = Default::default();
+        (self.ahead, self.visited) = Default::default();
         (self.numbers, self.packs, self.blocks) = Default::default();
     }
 
@@ -108,9 +106,8 @@ impl<'a> Reach<'a> {
     pub(super) async fn add(&mut self, commit: &Commit) -> Result<()> {
         let heads = heads(commit);
         for snapshot in &commit.snapshots {
-            if self.snapshots.insert(snapshot.id) {
-                self.refer(snapshot.tree.root(), false, heads.contains(&snapshot.id))?;
-            }
+            // By where they lie: a snapshot that was added before may have been moved since.
+            self.refer(snapshot.tree.root(), false, heads.contains(&snapshot.id))?;
         }
         let mut fetched = None;
         while let Some((&(pack, offset), _)) = self.ahead.last_key_value() {

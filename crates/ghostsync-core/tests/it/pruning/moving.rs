@@ -10,10 +10,10 @@ use ghostsync_core::id::SnapshotId;
 use ghostsync_core::maintain::PruneOptions;
 use ghostsync_core::repository::{OpenOptions, Repository};
 use ghostsync_core::store::Store;
-use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
-use object_store::ObjectStore;
+use ghostsync_core::testing::fault::{Call, Failure, Fault, FaultStore, Operation};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::support::{History, at_once, open, packs_in, pruned, reachable, run, write_file};
 use super::{before_the_commit, pruned_before_the_commit};
@@ -235,4 +235,52 @@ async fn a_snapshot_that_is_forgotten_and_pruned_while_it_is_moved_is_no_damage(
     assert!(left.is_disjoint(&first));
     assert_eq!(left, reachable(&objects, &history.state().await).await);
     history.assert_all_restore("forgotten on the way").await;
+}
+
+/// The second has listed what the first stored for its move, and read the state before it: the same snapshots lie
+/// elsewhere in the newer state, on which it commits in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_that_loses_to_a_move_learns_where_its_snapshots_lie_now() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (history, first, _) = needed_by_an_old_snapshot(objects.clone()).await;
+    let is_commit = |call: &Call| call.operation == Operation::Create && call.key.as_ref().starts_with("log/");
+    let (arrived, arrives) = std::sync::mpsc::channel();
+    let second = std::sync::Mutex::new(None);
+    let second = Arc::new(second);
+
+    let (inner, started) = (Arc::clone(&objects), Arc::clone(&second));
+    let arrives = std::sync::Mutex::new(arrives);
+    let moving = FaultStore::new(objects.clone(), move |call| {
+        let mut started = started.lock().expect("no panic");
+        if is_commit(call) && started.is_none() {
+            let (arrived, waited) = (arrived.clone(), std::sync::atomic::AtomicBool::new(false));
+            let log = Arc::clone(&inner);
+            let late = FaultStore::new(inner.clone(), move |call| {
+                if is_commit(call) && !waited.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                    arrived.send(()).expect("somebody waits");
+                    // The number is taken by the other before this one asks for it.
+                    while futures::executor::block_on(log.head(&call.key)).is_err() {
+                        std::thread::yield_now();
+                    }
+                }
+                None
+            });
+            *started = Some(std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(async { run(&open(Arc::new(late)).await, at_once()).await })
+            }));
+            arrives.lock().expect("no panic").recv().expect("it arrives");
+        }
+        None
+    });
+    let report = run(&open(Arc::new(moving)).await, at_once()).await.expect("a prune");
+    assert!(report.moved_packs > 0, "{report:?}");
+    let second = second.lock().expect("no panic").take().expect("started");
+    let _ = second.join().expect("ends").expect("a prune");
+
+    history.assert_all_restore("two prunes at once").await;
+    let _ = pruned(&history.repository).await;
+    let left = packs_in(&objects).await;
+    assert!(left.is_disjoint(&first));
+    assert_eq!(left, reachable(&objects, &history.state().await).await);
 }
