@@ -657,7 +657,7 @@ impl Simulation {
         let settles = matches!(&ended, Ended::Backup(Ok(report)) if report.outcome != BackupOutcome::Forked);
         if settles && self.actors[at].has_cache() {
             // I6: with a journal, what an earlier run has sent is settled by the next one.
-            hub.ledger.close(|writer| writer.actor == at && writer.backs_up);
+            hub.ledger.settle(|writer| writer.actor == at && writer.backs_up);
         }
         Ok(())
     }
