@@ -149,7 +149,8 @@ pub(super) fn plan(
     };
     let waits_for_a_commit = garbage().any(is_stuck);
     let needs_commit = frees || waits_for_a_commit || draining != base.draining;
-    let session_floor = if frees { floor } else { base.session_floor };
+    // What is moved out of goes by the floor of this very commit.
+    let session_floor = if frees || !moving.is_empty() { floor } else { base.session_floor };
     Plan { session_floor, draining, draining_bytes, moving, moving_bytes, needs_commit }
 }
 
