@@ -187,9 +187,16 @@ async fn run(
     let needed = reach.needed();
     let unneeded: Vec<ListedPack> = plan::garbage(&listed.packs, &needed, u64::MAX).collect();
 
-    let settled = execute::settled(&log, &state, &listed, options).await?;
-    if let Some(settled) = &settled {
-        reach.add(&settled.commit).await?;
+    let mut settled = execute::settled(&log, &state, &listed, options).await?;
+    if let Some(old) = &settled
+        && let Err(error) = reach.add(&old.commit).await
+    {
+        // A prune with a shorter grace has deleted what that state alone needs. Nothing goes until it is too old to count.
+        let is_left = old.commit.snapshots.iter().all(|snapshot| state.commit.retains(snapshot));
+        if error.kind() != ErrorKind::Corrupt || is_left {
+            return Err(error);
+        }
+        settled = None;
     }
     let needed = reach.needed();
     let floor = settled.as_ref().map_or(0, |settled| settled.commit.session_floor);
