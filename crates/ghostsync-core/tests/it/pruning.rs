@@ -434,6 +434,29 @@ async fn deletions_wait_for_readers_and_floors_for_sessions() {
     assert_eq!(polite(&aged).await.deleted_packs, 2);
 }
 
+/// Simulated seed 3320: the old state still has what another prune did not wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_prune_without_grace_has_deleted_is_no_damage_to_one_with_it() {
+    let mut aged = Aged::new().await;
+    for text in ["1", "2"] {
+        fs::write(aged.history.source().join("a"), text).expect("a file");
+        let _ = aged.history.back_up("main").await;
+    }
+    aged.age("packs", 25);
+    aged.age("log", 25);
+    aged.history.forget(|_| true).await;
+    assert!(pruned(&aged.history.repository).await.deleted_packs > 0);
+
+    aged.history.crash().await;
+    let report =
+        run(&aged.history.repository, PruneOptions { session_idle: Duration::ZERO, ..PruneOptions::default() });
+    let report = report.await.expect("it waits");
+    assert_eq!((report.deleted_packs, report.waiting_packs), (0, 2), "{report:?}");
+    aged.age("log", 2);
+    assert_eq!(run(&aged.history.repository, PruneOptions::default()).await.expect("a prune").deleted_packs, 2);
+    aged.history.assert_all_restore("in the end").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_that_began_at_the_head_is_deleted_in_the_end_although_nobody_commits() {
     let mut aged = Aged::new().await;

@@ -5,9 +5,10 @@
 //!
 //! Why that is safe: a commit after S is made by a session that began at or above the floor, or that session is
 //! fenced. It refers to packs of its own, and to what its parent and the steps that it goes on from reach; all of them
-//! are retained in the state that it commits on, and so on down to S. So what is below the floor and not reached from S is reached from no later state
-//! either, and a state that has become old stays safe to prune by. Names of packs are never used again, so a delete
-//! that arrives late or twice hits nothing else. A crash anywhere leaves garbage, which the next prune finds.
+//! are retained, with their pages where they lay, in the state that it commits on, and so on down to S. So what is below
+//! the floor and not reached from S is reached from no later state either, and a state that has become old stays safe to
+//! prune by. Names of packs are never used again, so a delete that arrives late or twice hits nothing else. A crash
+//! anywhere leaves garbage, which the next prune finds. What a prune moves keeps to the same rule: see `moving`.
 //!
 //! A floor that is only about to be committed proves nothing: somebody below it may be first. So nothing is deleted
 //! before the commit is known to be in the log; while its outcome is unknown, nothing is deleted at all.

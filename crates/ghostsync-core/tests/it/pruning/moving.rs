@@ -5,10 +5,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ghostsync_core::ErrorKind;
 use ghostsync_core::backup::BackupOutcome;
 use ghostsync_core::id::SnapshotId;
 use ghostsync_core::maintain::PruneOptions;
-use ghostsync_core::repository::{OpenOptions, Repository};
+use ghostsync_core::observer::NoObserver;
+use ghostsync_core::repository::{OpenOptions, Repository, Selector};
+use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::fault::{Call, Failure, Fault, FaultStore, Operation};
 use object_store::memory::InMemory;
@@ -16,7 +19,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::support::{History, at_once, open, packs_in, pruned, reachable, run, write_file};
-use super::{before_the_commit, pruned_before_the_commit};
+use super::{Aged, before_the_commit, pruned_before_the_commit};
 
 const FILE_BYTES: usize = 4000;
 
@@ -29,6 +32,11 @@ fn politely() -> PruneOptions {
 /// session's packs, and the old snapshot.
 async fn needed_by_an_old_snapshot(objects: Arc<dyn ObjectStore>) -> (History, BTreeSet<Key>, SnapshotId) {
     let mut history = History::new(objects).await;
+    let (first, old) = live(&mut history).await;
+    (history, first, old)
+}
+
+async fn live(history: &mut History) -> (BTreeSet<Key>, SnapshotId) {
     (0..20).for_each(|file| write_file(&history.source(), file, 0, FILE_BYTES));
     let _ = history.back_up("main").await;
     let first = packs_in(&history.objects).await;
@@ -41,7 +49,7 @@ async fn needed_by_an_old_snapshot(objects: Arc<dyn ObjectStore>) -> (History, B
     }
     let parent = history.state().await.commit.head("main").and_then(|head| head.parent);
     history.forget(|snapshot| snapshot.id != old && Some(snapshot.id) != parent).await;
-    (history, first, old)
+    (first, old)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,4 +291,54 @@ async fn a_prune_that_loses_to_a_move_learns_where_its_snapshots_lie_now() {
     let left = packs_in(&objects).await;
     assert!(left.is_disjoint(&first));
     assert_eq!(left, reachable(&objects, &history.state().await).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_out_of_waits_for_whoever_still_reads_it() {
+    let mut aged = Aged::new().await;
+    let (first, _) = live(&mut aged.history).await;
+    aged.age("packs", 25);
+    aged.age("log", 25);
+    let stays = PruneOptions { max_rewrite: 0, ..PruneOptions::default() };
+    let raised = run(&aged.history.repository, stays).await.expect("a floor");
+    assert!(raised.commit.is_some() && raised.moved_packs == 0, "{raised:?}");
+    aged.age("log", 2);
+
+    let moved = run(&aged.history.repository, PruneOptions::default()).await.expect("a prune");
+    assert!(moved.moved_packs > 0 && moved.waiting_packs > 0, "{moved:?}");
+    assert!(!packs_in(&aged.history.objects).await.is_disjoint(&first), "the state of two hours ago needs it");
+    aged.history.assert_all_restore("moved").await;
+    aged.age("log", 2);
+    let _ = run(&aged.history.repository, PruneOptions::default()).await.expect("a prune");
+    let left = packs_in(&aged.history.objects).await;
+    assert!(left.is_disjoint(&first), "{left:?}");
+    aged.history.assert_all_restore("gone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_of_what_is_moved_meanwhile_says_so_and_succeeds_when_it_is_run_again() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (history, _, old) = needed_by_an_old_snapshot(objects.clone()).await;
+    let (inner, done) = (Arc::clone(&objects), std::sync::atomic::AtomicBool::new(false));
+    let racing = FaultStore::new(objects.clone(), move |call| {
+        let reads_content = call.operation == Operation::GetRange && call.key.as_ref().ends_with(".data");
+        if reads_content && !done.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            let inner = Arc::clone(&inner);
+            let other = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+                let moved = runtime.block_on(async { pruned(&open(inner).await).await });
+                assert!(moved.moved_packs > 0 && moved.deleted_packs > 0, "{moved:?}");
+            });
+            other.join().expect("ends");
+        }
+        None
+    });
+    let repository = open(Arc::new(racing)).await;
+    let back = crate::restoring::quick_folder();
+    let options = RestoreOptions { snapshot: Selector::Id(old.to_string()), ..RestoreOptions::default() };
+    let ran = restore(&repository, &back.path().join("back"), options, Arc::new(NoObserver)).await;
+    let error = ran.expect_err("what it was reading is gone");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("moved"), "{error}");
+    history.assert_all_restore("again").await;
 }
