@@ -367,6 +367,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_moved_out_of_goes_by_the_floor_of_the_same_commit() {
+        let packs = vec![lies(pack(7, 0), 100, 0)];
+        let needed = Needed { alive_bytes: 10, most_alive_bytes: 10, of_head: false };
+        let plan = plan(
+            &base(10, 3),
+            &listed(minutes(999), packs, 10),
+            &HashMap::from([(pack(7, 0), needed)]),
+            Duration::ZERO,
+            100,
+        );
+        assert_eq!((plan.session_floor, plan.moving.len(), plan.needs_commit), (11, 1, false));
+    }
+
+    #[test]
     fn of_packs_that_are_mostly_alive_the_emptiest_are_moved_while_a_fifth_of_all_is_dead() {
         let packs: Vec<_> = (0..4).map(|number| lies(pack(1, number), 100, 0)).collect();
         let moving = |alive: [u64; 4]| {

@@ -342,3 +342,39 @@ async fn a_restore_of_what_is_moved_meanwhile_says_so_and_succeeds_when_it_is_ru
     assert!(error.to_string().contains("moved"), "{error}");
     history.assert_all_restore("again").await;
 }
+
+/// The copies that the old snapshot was to refer to went with the head that had them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_onto_a_head_that_was_forgotten_meanwhile_is_made_again() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut history = History::new(objects.clone()).await;
+    (0..20).for_each(|file| write_file(&history.source(), file, 0, FILE_BYTES));
+    let _ = history.back_up("main").await;
+    (0..16).for_each(|file| write_file(&history.source(), file, 1, FILE_BYTES));
+    let old = history.back_up("main").await.snapshot.expect("a snapshot");
+    history.forget(|_| true).await;
+    assert_eq!(pruned(&history.repository).await.draining_packs, 1);
+    let head = history.back_up("main").await.snapshot.expect("a snapshot");
+    // Whoever begins from now on is above the floor, and the head's packs are below it.
+    history.crash().await;
+    let _ = run(&history.repository, PruneOptions { max_rewrite: 0, ..at_once() }).await.expect("a floor");
+
+    let history = Arc::new(history);
+    let others = Arc::clone(&history);
+    let racing = before_the_commit(&objects, move |inner| {
+        let others = Arc::clone(&others);
+        async move {
+            let repository = open(inner).await;
+            (0..20).for_each(|file| write_file(&others.source(), file, 5, FILE_BYTES));
+            let _ = crate::restoring::back_up(&repository, &others.source()).await;
+            others.forget(|snapshot| snapshot.id == head).await;
+            let stays = PruneOptions { max_rewrite: 0, ..politely() };
+            assert!(run(&repository, stays).await.expect("a prune").deleted_packs > 0);
+        }
+    });
+    let _ = run(&open(Arc::new(racing)).await, politely()).await.expect("a prune");
+    let state = history.state().await;
+    assert!(state.commit.snapshot(old).is_some() && state.commit.snapshot(head).is_none());
+    let needed = reachable(&objects, &state).await;
+    assert!(needed.is_subset(&packs_in(&objects).await), "{needed:?}");
+}
