@@ -22,8 +22,7 @@ use crate::history::judge::{Overtaken, Stale, Verdict, judge};
 use crate::history::{self, Attempt, Session, situation, with_snapshot};
 use crate::id::{CommitHash, PackName, SnapshotId};
 use crate::repository::{State, release};
-use crate::store::keys;
-use crate::tree::{Merge, TreeIter, WrittenTree};
+use crate::tree::{Merge, TreeIter, WrittenTree, refer_to};
 
 /// How often a backup goes after the head of another that was first.
 const MAX_APPENDS: u32 = 3;
@@ -247,18 +246,7 @@ impl Publisher<'_> {
     /// The reference to the stored tree, with the length of its root's pack.
     pub(super) fn tree_ref(&self, tree: &WrittenTree, pack_lengths: &HashMap<PackName, u64>) -> Result<TreeRef> {
         let Self { context, parent, .. } = self;
-        let root = tree.root;
-        let pack = root.placement.pack;
-        let of_parent = || parent.tree().filter(|tree| tree.pack == pack).map(|tree| tree.pack_length);
-        let pack_length = match pack_lengths.get(&pack).copied().or_else(of_parent) {
-            Some(length) => length,
-            // The root is a page that used to be further down in the parent's tree.
-            None => context
-                .waiter
-                .wait(context.repository.store().size(&keys::meta_pack(pack)))?
-                .ok_or_else(|| Error::corrupt(format!("pack {} is gone", keys::meta_pack(pack))))?,
-        };
-        Ok(TreeRef::to_root(&root, pack_length))
+        refer_to(&tree.root, pack_lengths, parent.tree(), context.repository.store(), &context.waiter)
     }
 }
 

@@ -3,9 +3,11 @@
 mod compare;
 mod pages;
 mod read;
+mod root;
 mod write;
 
 pub(crate) use compare::{AtPath, Merge, Pair};
 pub(crate) use pages::{Access, Pages};
 pub(crate) use read::{ChunkReader, TreeIter, TreeReader};
+pub(crate) use root::refer_to;
 pub(crate) use write::{PageStore, TreeWriter, WrittenTree, write_chunk_list};

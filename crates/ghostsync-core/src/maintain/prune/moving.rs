@@ -34,8 +34,8 @@ use crate::id::{ChunkId, PackName, PageId, SnapshotId};
 use crate::interrupt::Waiter;
 use crate::observer::Observer;
 use crate::pack::{Block, BlockRef, ChunkCopies, MetaPacks, PackNames, Recent, Uploader, fetch_run, runs};
-use crate::store::{Store, keys};
-use crate::tree::{Access, ChunkReader, PageStore, Pages};
+use crate::store::Store;
+use crate::tree::{Access, ChunkReader, PageStore, Pages, refer_to};
 
 /// Decoded blocks are kept up to so many bytes.
 const RECENT_BLOCK_BYTES: usize = 32 << 20;
@@ -106,30 +106,11 @@ pub(super) fn move_out(
     let lengths = mover.finish()?;
     let mut trees = HashMap::new();
     for (snapshot, root) in moving.into_iter().zip(roots) {
-        let pack_length = length_of(root.placement.pack, &lengths, &heads, store, waiter)?;
-        let extra = snapshot.tree.extra.clone();
-        let tree = TreeRef { extra, ..TreeRef::to_root(&root, pack_length) };
+        let tree = refer_to(&root, &lengths, heads.iter().map(|head| &head.tree), store, waiter)?;
+        let tree = TreeRef { extra: snapshot.tree.extra.clone(), ..tree };
         trees.insert(snapshot.id, (snapshot.tree, tree));
     }
     Ok(Some(Moved { session, heads, trees }))
-}
-
-fn length_of(
-    pack: PackName,
-    made: &HashMap<PackName, u64>,
-    heads: &[Snapshot],
-    store: &Store,
-    waiter: &Waiter,
-) -> Result<u64> {
-    let of_head = || heads.iter().find(|head| head.tree.pack == pack).map(|head| head.tree.pack_length);
-    match made.get(&pack).copied().or_else(of_head) {
-        Some(length) => Ok(length),
-        None => {
-            let key = keys::meta_pack(pack);
-            let gone = || Error::corrupt(format!("pack {key} is gone"));
-            waiter.wait(store.size(&key))?.ok_or_else(gone)
-        }
-    }
 }
 
 /// Which page copies refer to the packs, what they need of them, and what of that the heads have elsewhere.

@@ -14,8 +14,7 @@ use crate::history::{Attempt, Session, situation, with_repaired};
 use crate::id::{PackName, SnapshotId};
 use crate::interrupt::Waiter;
 use crate::repository::{Repository, State};
-use crate::store::keys;
-use crate::tree::WrittenTree;
+use crate::tree::{WrittenTree, refer_to};
 
 /// How often it is made again because somebody changed something else.
 const MAX_REBASES: u32 = 50;
@@ -56,7 +55,9 @@ pub(super) fn publish(
     approved: &Approved,
 ) -> Result<Ended> {
     let Candidate { head, epoch, session, looked_at, .. } = candidate;
-    let record = record(&candidate, pack_length(repository, waiter, &candidate)?)?;
+    let root = &candidate.tree.root;
+    let tree = refer_to(root, &candidate.lengths, [&head.tree], repository.store(), waiter)?;
+    let record = record(&candidate, tree)?;
     if record.tree == head.tree && (record.entries, record.bytes) == (head.entries, head.bytes) {
         return Ok(Ended::Same);
     }
@@ -93,16 +94,15 @@ pub(super) fn publish(
 }
 
 /// The record: what the damaged one says of its directory is true of what is left of it, its time too.
-fn record(candidate: &Candidate<'_>, pack_length: u64) -> Result<Snapshot> {
+fn record(candidate: &Candidate<'_>, tree_ref: TreeRef) -> Result<Snapshot> {
     let Candidate { head, session, tree, left, .. } = candidate;
-    let root = tree.root;
     let mut snapshot = Snapshot {
         session: session.id,
         parent: Some(head.id),
         promoted: None,
         repaired: Some(head.id),
         was: None,
-        tree: TreeRef::to_root(&root, pack_length),
+        tree: tree_ref,
         entries: tree.entries,
         bytes: tree.bytes,
         changes: Changes { removed: left.findings.removed.count(), ..Changes::default() },
@@ -112,19 +112,4 @@ fn record(candidate: &Candidate<'_>, pack_length: u64) -> Result<Snapshot> {
     };
     snapshot.id = snapshot.derive_id()?;
     Ok(snapshot)
-}
-
-/// The length of the pack that holds the root.
-fn pack_length(repository: &Repository, waiter: &Waiter, candidate: &Candidate<'_>) -> Result<u64> {
-    let pack = candidate.tree.root.placement.pack;
-    let tree = &candidate.head.tree;
-    let of_head = || (tree.pack == pack).then_some(tree.pack_length);
-    match candidate.lengths.get(&pack).copied().or_else(of_head) {
-        Some(length) => Ok(length),
-        None => {
-            let key = keys::meta_pack(pack);
-            let size = waiter.wait(repository.store().size(&key))?;
-            size.ok_or_else(|| Error::corrupt(format!("pack {key} is gone")))
-        }
-    }
 }
