@@ -21,17 +21,29 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     if text.len() != N * 2 {
         return Err(wrong());
     }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Ok(byte - b'0'),
-        b'a'..=b'f' => Ok(byte - b'a' + 10),
-        _ => Err(wrong()),
-    };
+    let digit = |byte: u8| HEX_DIGITS[usize::from(byte)];
     let mut bytes = [0; N];
+    let mut seen = 0;
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        let (high, low) = (digit(pair[0]), digit(pair[1]));
+        seen |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Ok(bytes)
+    if seen & NO_DIGIT == 0 { Ok(bytes) } else { Err(wrong()) }
 }
+
+const NO_DIGIT: u8 = 0x80;
+
+/// The value of each byte as a digit: pages hold some hundred thousand ids, and a table needs no branches.
+static HEX_DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {

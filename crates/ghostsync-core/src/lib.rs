@@ -25,6 +25,7 @@ pub mod guard;
 pub mod problem;
 pub mod receipt;
 pub mod tree_path;
+mod xattr;
 // Floor 3: the store, bytes, and the directory.
 pub mod format;
 pub mod source;

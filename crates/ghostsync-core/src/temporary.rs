@@ -1,14 +1,24 @@
 //! Names of files that are not finished: recognised, so that what a cut run left behind can be swept.
 
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::id::SessionId;
 
 const PREFIX: &[u8] = b".ghostsync-";
 const SUFFIX: &[u8] = b".tmp";
 const DIGITS: usize = 16;
 
-/// Makes a new random name, `.ghostsync-<16 hex digits>.tmp`.
+/// Counts from a random number: random bytes of its own for each of a million files are a system call each.
+static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+    let mut half = [0; 8];
+    half.copy_from_slice(&SessionId::random().as_bytes()[..8]);
+    AtomicU64::new(u64::from_le_bytes(half))
+});
+
+/// Makes a new name, `.ghostsync-<16 hex digits>.tmp`, that no other process makes but by a chance of 2^-64 or so.
 pub(crate) fn name() -> String {
-    format!(".ghostsync-{:.16}.tmp", SessionId::random())
+    format!(".ghostsync-{:016x}.tmp", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Tells whether a name is exactly of that pattern.

@@ -3,12 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::seen::read_record;
 use crate::id::SnapshotId;
 use crate::receipt::DirectoryId;
 use crate::source::Found;
@@ -16,10 +14,12 @@ use crate::tree_path::TreePath;
 
 /// Version, snapshot, device and inode of the directory.
 const HEADER_BYTES: usize = 4 + 32 + 8 + 8;
+/// More than any path can be, with what is noted of it.
+const MAX_RECORD_BYTES: usize = 1 << 17;
 
 #[derive(Serialize, Deserialize)]
-struct Record {
-    path: Vec<u8>,
+struct Record<'a> {
+    path: &'a [u8],
     inode: u64,
     ctime: (i64, u32),
 }
@@ -37,19 +37,45 @@ pub(super) enum Known {
 
 /// Reads the cache in step with a walk.
 pub(super) struct KnownReader {
-    records: Option<Peekable<Records>>,
+    records: Option<Records>,
+    /// Every record so far was of an entry that was looked up.
+    is_gapless: bool,
 }
 
-struct Records(BufReader<zstd::Decoder<'static, BufReader<File>>>);
+/// A record is in `buffer` unless they have ended: a million of them are looked at without a million allocations.
+struct Records {
+    reader: BufReader<zstd::Decoder<'static, BufReader<File>>>,
+    buffer: Vec<u8>,
+    has_ended: bool,
+}
 
-impl Iterator for Records {
-    type Item = (TreePath, Record);
+impl Records {
+    fn begin(mut file: File) -> std::io::Result<Self> {
+        file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+        let reader = BufReader::with_capacity(1 << 16, zstd::Decoder::new(file)?);
+        let mut records = Self { reader, buffer: Vec::new(), has_ended: false };
+        records.advance();
+        Ok(records)
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn advance(&mut self) {
         // A cut or damaged cache ends here: what follows counts as different and is read again.
-        let record: Record = read_record(&mut self.0).ok()?;
-        let path = TreePath::parse(record.path.clone()).ok()?;
-        Some((path, record))
+        self.has_ended |= self.read().is_err();
+    }
+
+    fn read(&mut self) -> std::io::Result<()> {
+        let mut length = [0; 4];
+        self.reader.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_RECORD_BYTES {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        self.buffer.resize(length, 0);
+        self.reader.read_exact(&mut self.buffer)
+    }
+
+    fn current(&self) -> Option<Record<'_>> {
+        if self.has_ended { None } else { postcard::from_bytes(&self.buffer).ok() }
     }
 }
 
@@ -66,22 +92,33 @@ impl KnownReader {
             let mut file = File::open(file?).ok()?;
             let mut stored = [0; HEADER_BYTES];
             file.read_exact(&mut stored).ok()?;
-            let decoder = zstd::Decoder::new(file).ok()?;
-            (stored == header(snapshot?, directory)).then(|| Records(BufReader::new(decoder)).peekable())
+            if stored == header(snapshot?, directory) { Records::begin(file).ok() } else { None }
         };
-        Self { records: open() }
+        Self { records: open(), is_gapless: true }
     }
 
     /// Looks an entry up; paths must come in tree order.
     pub(super) fn look(&mut self, found: &Found) -> Known {
         let Some(records) = &mut self.records else { return Known::Nothing };
-        while records.next_if(|(path, _)| *path < found.path).is_some() {}
-        let same = records.peek().is_some_and(|(path, record)| {
-            *path == found.path
-                && record.inode == found.inode
-                && record.ctime == (found.ctime.seconds, found.ctime.nanoseconds)
-        });
-        if same { Known::Same } else { Known::Different }
+        while let Some(record) = records.current() {
+            if record.path == found.path.as_bytes() {
+                let ctime = (found.ctime.seconds, found.ctime.nanoseconds);
+                let is_same = record.inode == found.inode && record.ctime == ctime;
+                records.advance();
+                return if is_same { Known::Same } else { Known::Different };
+            }
+            if TreePath::parse(record.path).is_ok_and(|path| path > found.path) {
+                break;
+            }
+            self.is_gapless = false;
+            records.advance();
+        }
+        Known::Different
+    }
+
+    /// Tells whether there is a cache for this snapshot, and every entry in it was looked up.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.is_gapless && self.records.as_ref().is_some_and(|records| records.current().is_none())
     }
 }
 
@@ -117,7 +154,7 @@ impl KnownWriter {
     pub(super) fn push(&mut self, found: &Found) {
         let Some(writer) = &mut self.writer else { return };
         let record = Record {
-            path: found.path.as_bytes().to_vec(),
+            path: found.path.as_bytes(),
             inode: found.inode,
             ctime: (found.ctime.seconds, found.ctime.nanoseconds),
         };

@@ -47,6 +47,7 @@ use journal::Journal;
 use parent::Parent;
 use publish::{Published, Publisher};
 use report::{Before, Report};
+use survey::Surveyed;
 
 /// What to do with what a guard refuses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -271,13 +272,29 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
     let force = context.options.force || (context.journal.is_open() && parent.overtaken().is_none());
     let mut publisher = Publisher::begin(&context, &parent, state);
 
-    let mut survey = survey::survey(&context, &parent)?;
+    let mut report = Report::new(&context, &parent, before);
+    let may_be_known = !force && !context.options.reread;
+    let mut survey = match (survey::survey(&context, &parent, may_be_known)?, parent.snapshot()) {
+        (Surveyed::Compared(survey), _) => survey,
+        (Surveyed::Unchanged(tallied), Some(snapshot)) if guard::judge(&tallied.findings, policy).is_ok() => {
+            report.found(&tallied);
+            if context.options.dry_run {
+                return Ok(report.planned(None));
+            }
+            publisher.nothing(snapshot)?;
+            return Ok(report.unchanged(snapshot));
+        }
+        // A guard that refuses what it has accepted before was told to: the pages show what it is about.
+        (Surveyed::Unchanged(_), _) => match survey::survey(&context, &parent, false)? {
+            Surveyed::Compared(survey) => survey,
+            Surveyed::Unchanged(_) => return Err(Error::internal("a survey did not compare")),
+        },
+    };
     let mut verdict = guard::judge(&survey.tallied.findings, policy);
     if verdict.as_ref().is_err_and(|refusal| refusal.guard == guard::Guard::MaxDelete) {
         survey::recount_with_moves(&context, &parent, &mut survey)?;
         verdict = guard::judge(&survey.tallied.findings, policy);
     }
-    let mut report = Report::new(&context, &parent, before);
     report.found(&survey.tallied);
     if context.options.dry_run {
         return Ok(report.planned(verdict.err()));

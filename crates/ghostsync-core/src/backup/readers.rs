@@ -1,5 +1,9 @@
 //! Threads that read and chunk files, several at a time, for one consumer that takes them in the order asked for.
+//!
+//! Small files travel together, there and back: a message for each of them costs as much as reading it.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
@@ -7,13 +11,22 @@ use std::thread::Scope;
 use jiff::Timestamp;
 
 use super::Context;
+use super::survey::size_of;
 use crate::error::{Error, Result};
-use crate::source::{Found, ReadEvent, ReadOutcome, read_file};
+use crate::source::{Folder, Found, ReadEvent, ReadOutcome, read_file};
 
 /// Threads that read.
 const THREADS: usize = 3;
 /// Chunks of one file that wait for the consumer.
 const CHUNKS_AHEAD: usize = 4;
+/// Files up to this size travel together.
+const SMALL_BYTES: u64 = 128 << 10;
+/// So many of them.
+const BATCH_FILES: usize = 64;
+/// And so many bytes, unless a single one has more.
+const BATCH_BYTES: u64 = 512 << 10;
+/// A small file that has grown beyond this since it was looked at is told of piece by piece.
+const GROWN_BYTES: usize = 2 << 20;
 
 /// What a reading thread tells.
 pub(super) enum News {
@@ -23,14 +36,45 @@ pub(super) enum News {
     Done(Result<ReadOutcome>, Timestamp),
 }
 
-struct Job {
-    found: Found,
-    news: SyncSender<News>,
+enum Job {
+    /// A file whose pieces are told as they come.
+    Alone(Found, SyncSender<News>),
+    /// Small files, told of when all of them are read.
+    Together(Vec<Found>, SyncSender<Vec<Small>>),
 }
 
 /// The reading threads.
 pub(super) struct Readers {
     jobs: Sender<Job>,
+    open: RefCell<Option<Open>>,
+}
+
+/// A batch that may still grow.
+struct Open {
+    files: Vec<Found>,
+    bytes: u64,
+    sender: SyncSender<Vec<Small>>,
+    batch: Rc<Batch>,
+}
+
+/// A small file that was read, or turned out to be a large one that is still being read.
+enum Small {
+    Read(Vec<News>),
+    Grown(Receiver<News>),
+}
+
+/// Small files that are read together; the consumer takes them in order.
+pub(super) struct Batch {
+    receiver: Receiver<Vec<Small>>,
+    read: RefCell<std::vec::IntoIter<Small>>,
+}
+
+/// One file that is being read.
+pub(super) enum Reading {
+    Alone(Receiver<News>),
+    /// It was not looked at yet.
+    Together(Rc<Batch>),
+    Read(std::vec::IntoIter<News>),
 }
 
 impl Readers {
@@ -42,30 +86,131 @@ impl Readers {
             let queue = Arc::clone(&queue);
             scope.spawn(move || work(&queue, context));
         }
-        Self { jobs }
+        Self { jobs, open: RefCell::default() }
     }
 
     /// Asks for a file. Jobs are begun in this order, so the file that the consumer waits for is always being read.
-    pub(super) fn read(&self, found: &Found) -> Result<Receiver<News>> {
-        let (news, receiver) = sync_channel(CHUNKS_AHEAD);
-        let job = Job { found: found.clone(), news };
-        self.jobs.send(job).map_err(|_| Error::internal("the reading threads ended"))?;
-        Ok(receiver)
+    pub(super) fn read(&self, found: &Found) -> Result<Reading> {
+        let bytes = size_of(found);
+        if bytes > SMALL_BYTES {
+            self.send_open()?;
+            let (news, receiver) = sync_channel(CHUNKS_AHEAD);
+            self.send(Job::Alone(found.clone(), news))?;
+            return Ok(Reading::Alone(receiver));
+        }
+        let mut open = self.open.borrow_mut();
+        let filling = open.get_or_insert_with(|| {
+            let (sender, receiver) = sync_channel(1);
+            let batch = Rc::new(Batch { receiver, read: RefCell::new(Vec::new().into_iter()) });
+            Open { files: Vec::with_capacity(BATCH_FILES), bytes: 0, sender, batch }
+        });
+        filling.files.push(found.clone());
+        filling.bytes += bytes;
+        let reading = Reading::Together(Rc::clone(&filling.batch));
+        let is_full = filling.files.len() == BATCH_FILES || filling.bytes >= BATCH_BYTES;
+        drop(open);
+        if is_full {
+            self.send_open()?;
+        }
+        Ok(reading)
+    }
+
+    /// The next news of a file; files must be asked about in the order in which they were asked for.
+    pub(super) fn next(&self, reading: &mut Reading) -> Result<News> {
+        let ended = || Error::internal("a reading thread ended");
+        loop {
+            match reading {
+                Reading::Alone(news) => return news.recv().map_err(|_| ended()),
+                Reading::Read(news) => return news.next().ok_or_else(ended),
+                Reading::Together(batch) => {
+                    let next = batch.read.borrow_mut().next();
+                    match next {
+                        Some(Small::Read(news)) => *reading = Reading::Read(news.into_iter()),
+                        Some(Small::Grown(news)) => *reading = Reading::Alone(news),
+                        None => {}
+                    }
+                    let Reading::Together(batch) = reading else { continue };
+                    if self.open.borrow().as_ref().is_some_and(|open| Rc::ptr_eq(&open.batch, batch)) {
+                        self.send_open()?;
+                    }
+                    let read = batch.receiver.recv().map_err(|_| ended())?;
+                    *batch.read.borrow_mut() = read.into_iter();
+                }
+            }
+        }
+    }
+
+    fn send_open(&self) -> Result<()> {
+        match self.open.take() {
+            Some(open) => self.send(Job::Together(open.files, open.sender)),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&self, job: Job) -> Result<()> {
+        self.jobs.send(job).map_err(|_| Error::internal("the reading threads ended"))
     }
 }
 
 fn work(queue: &Mutex<Receiver<Job>>, context: &Context) {
+    let mut folder = Folder::default();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { found, news }) = job else { return };
-        let mut sink = |event| {
-            // Nobody listens any more: the consumer has failed, and says why.
-            news.send(News::Event(event)).map_err(|_| Error::internal("nobody takes what is read"))
-        };
-        let options = &context.options;
-        let began = options.clock.now();
-        let outcome =
-            read_file(&context.root, &found, &context.repository.config().chunker, &options.interrupt, &mut sink);
-        drop(news.send(News::Done(outcome, began)));
+        match job {
+            Ok(Job::Alone(found, news)) => {
+                let done = read(context, &mut folder, &found, &mut |event| {
+                    // Nobody listens any more: the consumer has failed, and says why.
+                    news.send(News::Event(event)).map_err(|_| Error::internal("nobody takes what is read"))
+                });
+                drop(news.send(done));
+            }
+            Ok(Job::Together(files, sender)) => read_together(context, &mut folder, &files, &sender),
+            Err(_) => return,
+        }
     }
+}
+
+/// Reads small files, and tells of all of them at once; of those before one that has grown, as soon as that shows.
+fn read_together(context: &Context, folder: &mut Folder, files: &[Found], sender: &SyncSender<Vec<Small>>) {
+    let mut together = Vec::with_capacity(files.len());
+    for found in files {
+        let mut news = Vec::with_capacity(3);
+        let mut bytes = 0;
+        let mut grown: Option<SyncSender<News>> = None;
+        let nobody = || Error::internal("nobody takes what is read");
+        let done = read(context, folder, found, &mut |event| {
+            match &event {
+                ReadEvent::Begin => (bytes, news) = (0, Vec::with_capacity(3)),
+                ReadEvent::Chunk { bytes: chunk, .. } => bytes += chunk.len(),
+            }
+            if let Some(grown) = &grown {
+                return grown.send(News::Event(event)).map_err(|_| nobody());
+            }
+            news.push(News::Event(event));
+            if bytes <= GROWN_BYTES {
+                return Ok(());
+            }
+            let (pieces, receiver) = sync_channel(CHUNKS_AHEAD);
+            together.push(Small::Grown(receiver));
+            sender.send(std::mem::take(&mut together)).map_err(|_| nobody())?;
+            let sent = std::mem::take(&mut news).into_iter().try_for_each(|news| pieces.send(news));
+            grown = Some(pieces);
+            sent.map_err(|_| nobody())
+        });
+        match grown {
+            Some(pieces) => drop(pieces.send(done)),
+            None => {
+                news.push(done);
+                together.push(Small::Read(news));
+            }
+        }
+    }
+    drop(sender.send(together));
+}
+
+fn read(context: &Context, folder: &mut Folder, found: &Found, sink: &mut dyn FnMut(ReadEvent) -> Result<()>) -> News {
+    let options = &context.options;
+    let began = options.clock.now();
+    let chunker = &context.repository.config().chunker;
+    News::Done(read_file(&context.root, folder, found, chunker, &options.interrupt, sink), began)
 }

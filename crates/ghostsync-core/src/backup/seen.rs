@@ -1,7 +1,8 @@
 //! What the walk saw, kept for a second pass: in memory while it is small, in a file of the cache after that.
 
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::tree::AtPath;
 use crate::tree_path::TreePath;
 
 /// One thing that the walk saw.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Seen {
     /// An entry.
     Entry(SeenEntry),
@@ -25,13 +26,16 @@ pub(super) enum Seen {
 }
 
 /// An entry as the walk saw it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SeenEntry {
     pub(super) found: Found,
-    /// `None`: inode and ctime are those of the parent snapshot's backup, so these are too.
+    /// `None`: inode and ctime are those of the parent snapshot's backup, so these are too; or they are read with the
+    /// content.
     pub(super) xattrs: Option<Vec<Xattr>>,
     /// The first member of its hard-link group.
     pub(super) link: Option<TreePath>,
+    /// Inode and ctime are those of the parent snapshot's backup.
+    pub(super) is_known: bool,
     /// Whether equal size and mtime mean equal content.
     pub(super) trusted: bool,
     /// Whether it changed so shortly before it was looked at that a later change may show the same times.
@@ -47,32 +51,56 @@ impl AtPath for Seen {
     }
 }
 
-/// Values in the order they were written, on disk once they are more than a few MiB.
-pub(super) struct Spool<T> {
-    writer: BufWriter<zstd::Encoder<'static, SpooledTempFile>>,
-    count: u64,
-    kind: std::marker::PhantomData<T>,
+/// Something that a [`Spool`] keeps.
+pub(super) trait Kept: Clone {
+    /// Its stored form.
+    type Record: Serialize + DeserializeOwned;
+
+    fn record(&self) -> Self::Record;
+
+    fn from_record(record: Self::Record) -> Result<Self>;
 }
 
+/// Values in the order they were written: the first ones in memory, the others compressed, on disk once they are more
+/// than a few MiB.
+pub(super) struct Spool<T> {
+    folder: Option<PathBuf>,
+    first: Vec<T>,
+    others: Option<BufWriter<zstd::Encoder<'static, SpooledTempFile>>>,
+    count: u64,
+}
+
+/// Some 20 MB of entries.
+const IN_MEMORY: usize = 1 << 16;
 const IN_MEMORY_BYTES: usize = 8 << 20;
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
-impl<T: Serialize + DeserializeOwned> Spool<T> {
-    /// Begins one; without a folder it stays in memory, compressed.
-    pub(super) fn new(folder: Option<&Path>) -> Result<Self> {
-        let file = match folder {
-            Some(folder) => tempfile::spooled_tempfile_in(IN_MEMORY_BYTES, folder),
-            None => SpooledTempFile::new(usize::MAX),
-        };
-        let encoder = zstd::Encoder::new(file, 1).map_err(failed)?;
-        Ok(Self { writer: BufWriter::with_capacity(1 << 16, encoder), count: 0, kind: std::marker::PhantomData })
+impl<T: Kept> Spool<T> {
+    /// Begins one; without a folder it stays in memory.
+    pub(super) fn new(folder: Option<&Path>) -> Self {
+        Self { folder: folder.map(Path::to_path_buf), first: Vec::new(), others: None, count: 0 }
     }
 
-    pub(super) fn push(&mut self, value: &T) -> Result<()> {
-        let bytes = postcard::to_stdvec(value).map_err(|error| failed(io::Error::other(error)))?;
-        let length = u32::try_from(bytes.len()).map_err(|error| failed(io::Error::other(error)))?;
+    pub(super) fn push(&mut self, value: T) -> Result<()> {
         self.count += 1;
-        self.writer.write_all(&length.to_le_bytes()).and_then(|()| self.writer.write_all(&bytes)).map_err(failed)
+        if self.first.len() < IN_MEMORY {
+            self.first.push(value);
+            return Ok(());
+        }
+        let writer = match &mut self.others {
+            Some(writer) => writer,
+            None => {
+                let file = match &self.folder {
+                    Some(folder) => tempfile::spooled_tempfile_in(IN_MEMORY_BYTES, folder),
+                    None => SpooledTempFile::new(usize::MAX),
+                };
+                let encoder = zstd::Encoder::new(file, 1).map_err(failed)?;
+                self.others.insert(BufWriter::with_capacity(1 << 16, encoder))
+            }
+        };
+        let bytes = postcard::to_stdvec(&value.record()).map_err(|error| failed(io::Error::other(error)))?;
+        let length = u32::try_from(bytes.len()).map_err(|error| failed(io::Error::other(error)))?;
+        writer.write_all(&length.to_le_bytes()).and_then(|()| writer.write_all(&bytes)).map_err(failed)
     }
 
     /// The number of values.
@@ -82,45 +110,57 @@ impl<T: Serialize + DeserializeOwned> Spool<T> {
 
     /// Ends writing; the result can be read as often as wanted.
     pub(super) fn finish(self) -> Result<Spooled<T>> {
-        let encoder = self.writer.into_inner().map_err(|error| failed(error.into_error()))?;
-        Ok(Spooled { file: encoder.finish().map_err(failed)?, count: self.count, kind: self.kind })
+        let others = match self.others {
+            Some(writer) => {
+                let encoder = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+                Some(encoder.finish().map_err(failed)?)
+            }
+            None => None,
+        };
+        let left = self.count - self.first.len() as u64;
+        Ok(Spooled { first: self.first, others: others.map(|file| (file, left)) })
     }
 }
 
 /// A finished [`Spool`].
 pub(super) struct Spooled<T> {
-    file: SpooledTempFile,
-    count: u64,
-    kind: std::marker::PhantomData<T>,
+    first: Vec<T>,
+    others: Option<(SpooledTempFile, u64)>,
 }
 
-impl<T: DeserializeOwned> Spooled<T> {
+impl<T: Kept> Spooled<T> {
     /// Reads it from its begin.
-    pub(super) fn read(&mut self) -> Result<Replay<'_, T>> {
-        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let decoder = zstd::Decoder::new(&mut self.file).map_err(failed)?;
-        Ok(Replay { reader: BufReader::with_capacity(1 << 16, decoder), left: self.count, kind: self.kind })
+    pub(super) fn read(&mut self) -> Result<impl Iterator<Item = Result<T>> + '_> {
+        let others = match &mut self.others {
+            Some((file, left)) => {
+                file.seek(SeekFrom::Start(0)).map_err(failed)?;
+                let decoder = zstd::Decoder::new(file).map_err(failed)?;
+                Some(Replay { reader: BufReader::with_capacity(1 << 16, decoder), left: *left, kind: PhantomData })
+            }
+            None => None,
+        };
+        Ok(self.first.iter().cloned().map(Ok).chain(others.into_iter().flatten()))
     }
 }
 
-/// Reads a [`Spooled`].
-pub(super) struct Replay<'a, T> {
+/// Reads the stored part of a [`Spooled`].
+struct Replay<'a, T> {
     reader: BufReader<zstd::Decoder<'static, BufReader<&'a mut SpooledTempFile>>>,
     left: u64,
-    kind: std::marker::PhantomData<T>,
+    kind: PhantomData<T>,
 }
 
-impl<T: DeserializeOwned> Iterator for Replay<'_, T> {
+impl<T: Kept> Iterator for Replay<'_, T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Result<T>> {
         self.left = self.left.checked_sub(1)?;
-        Some(read_record(&mut self.reader).map_err(failed))
+        Some(read_record(&mut self.reader).map_err(failed).and_then(T::from_record))
     }
 }
 
 /// Reads one record; the file is this process's own, so a bad length is a defect or a broken disk.
-pub(super) fn read_record<T: DeserializeOwned>(reader: &mut impl Read) -> io::Result<T> {
+fn read_record<T: DeserializeOwned>(reader: &mut impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     reader.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
@@ -158,6 +198,7 @@ pub(super) struct EntryRecord {
     links: u64,
     xattrs: Option<Vec<(Vec<u8>, Vec<u8>)>>,
     link: Option<Vec<u8>>,
+    is_known: bool,
     trusted: bool,
     racy: bool,
 }
@@ -173,18 +214,24 @@ enum KindRecord {
     Socket,
 }
 
-impl From<&Seen> for SeenRecord {
-    fn from(seen: &Seen) -> Self {
-        let entry = match seen {
+impl Kept for Seen {
+    type Record = SeenRecord;
+
+    fn record(&self) -> SeenRecord {
+        let entry = match self {
             Seen::Entry(entry) => entry,
             Seen::Unreadable { path, below, message } => {
-                return Self::Unreadable { path: path.as_bytes().to_vec(), below: *below, message: message.clone() };
+                return SeenRecord::Unreadable {
+                    path: path.as_bytes().to_vec(),
+                    below: *below,
+                    message: message.clone(),
+                };
             }
-            Seen::Excluded { path } => return Self::Excluded { path: path.as_bytes().to_vec() },
+            Seen::Excluded { path } => return SeenRecord::Excluded { path: path.as_bytes().to_vec() },
         };
         let found = &entry.found;
         let xattrs = entry.xattrs.as_ref();
-        Self::Entry(Box::new(EntryRecord {
+        SeenRecord::Entry(Box::new(EntryRecord {
             path: found.path.as_bytes().to_vec(),
             kind: match &found.kind {
                 FoundKind::File { size } => KindRecord::File(*size),
@@ -205,16 +252,13 @@ impl From<&Seen> for SeenRecord {
             links: found.links,
             xattrs: xattrs.map(|all| all.iter().map(|xattr| (xattr.name.clone(), xattr.value.clone())).collect()),
             link: entry.link.as_ref().map(|link| link.as_bytes().to_vec()),
+            is_known: entry.is_known,
             trusted: entry.trusted,
             racy: entry.racy,
         }))
     }
-}
 
-impl TryFrom<SeenRecord> for Seen {
-    type Error = Error;
-
-    fn try_from(record: SeenRecord) -> Result<Self> {
+    fn from_record(record: SeenRecord) -> Result<Self> {
         let parse = |path: Vec<u8>| TreePath::parse(path).map_err(|error| Error::internal(error.to_string()));
         let record = match record {
             SeenRecord::Entry(record) => *record,
@@ -246,6 +290,13 @@ impl TryFrom<SeenRecord> for Seen {
         };
         let xattrs = record.xattrs.map(|all| all.into_iter().map(|(name, value)| Xattr { name, value }).collect());
         let link = record.link.map(parse).transpose()?;
-        Ok(Self::Entry(SeenEntry { found, xattrs, link, trusted: record.trusted, racy: record.racy }))
+        Ok(Self::Entry(SeenEntry {
+            found,
+            xattrs,
+            link,
+            is_known: record.is_known,
+            trusted: record.trusted,
+            racy: record.racy,
+        }))
     }
 }

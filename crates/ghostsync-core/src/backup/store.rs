@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use super::Context;
 use super::blocks::Blocks;
@@ -14,8 +13,8 @@ use super::decide::{Decider, Step, file_entry, special_entry};
 use super::dedup::{Dedup, Location};
 use super::known::KnownWriter;
 use super::publish::Publisher;
-use super::readers::{News, Readers};
-use super::seen::{Seen, SeenEntry};
+use super::readers::{News, Readers, Reading};
+use super::seen::SeenEntry;
 use super::survey::{Survey, count_made, size_of};
 use super::tally::{AddedContents, Tallied, Tally};
 use crate::entry::{Entry, EntryKind, FileContent};
@@ -24,14 +23,14 @@ use crate::format::page::{Placed, Placement};
 use crate::id::{ChunkId, PackName};
 use crate::observer::Progress;
 use crate::pack::{DataPacks, MetaPacks, Uploader};
-use crate::source::{Content, Found, ReadEvent, ReadOutcome, file_xattrs, racy};
+use crate::source::{Content, Found, ReadEvent, ReadOutcome, racy};
 use crate::tree::{Merge, TreeIter, TreeWriter, WrittenTree, write_chunk_list};
 use crate::tree_path::TreePath;
 
 /// Files that are being read or wait to be taken.
-const MAX_FILES_AHEAD: usize = 256;
+const MAX_FILES_AHEAD: usize = 1024;
 /// Their bytes, as far as they are in memory; one file may be larger.
-const MAX_BYTES_AHEAD: u64 = 48 << 20;
+const MAX_BYTES_AHEAD: u64 = 16 << 20;
 /// What one file can have in memory at most: its chunks that wait, and the one being cut.
 const MAX_FILE_BYTES_AHEAD: u64 = 24 << 20;
 /// Entries that wait for a block, before it is sealed early.
@@ -101,7 +100,7 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
             waiting: VecDeque::new(),
             groups: Groups::default(),
             tree: TreeWriter::default(),
-            tally: Tally::new(parent.id(), context.folder())?,
+            tally: Tally::new(parent.id(), context.folder()),
             removed_sizes: tallied.removed_sizes,
             added: AddedContents::default(),
             known: KnownWriter::create(context.known_file()),
@@ -109,7 +108,7 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
         context.journal.each_chunk(|chunk, placement| assembly.dedup.adopt(chunk, placement))?;
         context.journal.start(begin);
         let mut decider = Decider::new(&context.matcher, context.options.reread);
-        let left = seen.read()?.map(|record| Seen::try_from(record?));
+        let left = seen.read()?;
         let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone());
         for pair in Merge::new(left, right) {
             context.options.interrupt.check()?;
@@ -131,7 +130,7 @@ enum Slot {
     File {
         seen: SeenEntry,
         old: Option<Placed>,
-        news: Receiver<News>,
+        reading: Reading,
         weight: u64,
         only_moves: bool,
     },
@@ -258,8 +257,8 @@ impl Assembly<'_, '_> {
         }
         let weight = size_of(&seen.found).min(MAX_FILE_BYTES_AHEAD);
         self.bytes_ahead += weight;
-        let news = readers.read(&seen.found)?;
-        self.queue.push_back(Slot::File { seen, old, news, weight, only_moves });
+        let reading = readers.read(&seen.found)?;
+        self.queue.push_back(Slot::File { seen, old, reading, weight, only_moves });
         Ok(())
     }
 
@@ -296,8 +295,8 @@ impl Assembly<'_, '_> {
                 self.waiting.push_back(Waiting::Entry(placed, found));
             }
             Some(Slot::Link { seen, old, only_moves }) => self.take_link(seen, old, only_moves, readers)?,
-            Some(Slot::File { seen, old, news, weight, only_moves }) => {
-                self.take_file(seen, old, &news, only_moves)?;
+            Some(Slot::File { seen, old, reading, weight, only_moves }) => {
+                self.take_file(seen, old, readers, reading, only_moves)?;
                 self.bytes_ahead -= weight;
             }
         }
@@ -347,20 +346,21 @@ impl Assembly<'_, '_> {
         if let Some(first) = seen.link.replace(seen.found.path.clone()) {
             self.groups.renamed.insert(first, seen.found.path.clone());
         }
-        let news = readers.read(&seen.found)?;
-        self.take_file(seen, old, &news, only_moves)
+        let reading = readers.read(&seen.found)?;
+        self.take_file(seen, old, readers, reading, only_moves)
     }
 
     fn take_file(
         &mut self,
         mut seen: SeenEntry,
         old: Option<Placed>,
-        news: &Receiver<News>,
+        readers: &Readers,
+        mut reading: Reading,
         only_moves: bool,
     ) -> Result<()> {
         let mut locations = Vec::new();
         let (outcome, read_at) = loop {
-            match news.recv().map_err(|_| Error::internal("a reading thread ended"))? {
+            match readers.next(&mut reading)? {
                 News::Event(ReadEvent::Begin) => locations.clear(),
                 News::Event(ReadEvent::Chunk { id, bytes }) => {
                     self.context.observer.progress(Progress::Advanced { files: 0, bytes: bytes.len() as u64 });
@@ -379,19 +379,17 @@ impl Assembly<'_, '_> {
         };
         self.context.observer.progress(Progress::Advanced { files: 1, bytes: 0 });
         let lost = match outcome {
-            ReadOutcome::Vanished | ReadOutcome::Replaced | ReadOutcome::Unreadable(_) if only_moves => {
+            ReadOutcome::Vanished
+            | ReadOutcome::Replaced
+            | ReadOutcome::Unreadable(_)
+            | ReadOutcome::Read { xattrs: Err(_), .. }
+                if only_moves =>
+            {
                 return self.keep(seen, old);
             }
-            ReadOutcome::Read { found, content, unstable } => {
-                if (found.ctime, found.inode) != (seen.found.ctime, seen.found.inode) {
-                    match file_xattrs(&self.context.root, &found.path) {
-                        Ok(xattrs) => seen.xattrs = Some(xattrs),
-                        Err(error) => self.tally.unreadable(
-                            &found.path,
-                            format!("its attributes could not be read after it changed: {error}"),
-                        ),
-                    }
-                }
+            ReadOutcome::Read { xattrs: Err(error), .. } => format!("its attributes could not be read: {error}"),
+            ReadOutcome::Read { found, content, xattrs: Ok(xattrs), unstable } => {
+                seen.xattrs = Some(xattrs);
                 seen.racy = racy(&found, read_at);
                 seen.found = found;
                 if seen.link.is_some() {

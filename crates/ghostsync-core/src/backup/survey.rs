@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::decide::{Decider, Step};
 use super::dedup::ParentChunks;
 use super::known::{Known, KnownReader, KnownWriter};
-use super::seen::{Seen, SeenEntry, SeenRecord, Spool, Spooled};
+use super::seen::{Seen, SeenEntry, Spool, Spooled};
 use super::tally::{AddedContents, Tallied, Tally};
 use super::{Context, Parent};
 use crate::entry::EntryKind;
@@ -18,16 +18,24 @@ use crate::error::Result;
 use crate::format::page::PageRef;
 use crate::id::SnapshotId;
 use crate::observer::Progress;
-use crate::source::{Found, FoundKind, ReadOutcome, Walk, Walked, racy, read_file};
+use crate::source::{Folder, Found, FoundKind, ReadOutcome, Walk, Walked, racy, read_file};
 use crate::tree::{Merge, TreeIter};
 use crate::tree_path::TreePath;
 
 /// Entries that travel together from the walking thread.
 const BATCH: usize = 256;
+/// Of those that may wait.
+const BATCHES: usize = 32;
+
+struct Batch {
+    items: Vec<Result<Seen>>,
+    /// It is the last, and every entry of the cache of inodes and ctimes was met.
+    is_known_used_up: bool,
+}
 
 /// What the first pass found.
 pub(super) struct Survey {
-    pub(super) seen: Spooled<SeenRecord>,
+    pub(super) seen: Spooled<Seen>,
     pub(super) tallied: Tallied,
     /// Files whose content must be read, and their bytes.
     pub(super) files: u64,
@@ -38,60 +46,96 @@ pub(super) struct Survey {
     pub(super) parent_pages: Vec<PageRef>,
 }
 
+/// What a walk tells of the source.
+pub(super) enum Surveyed {
+    /// It is exactly as it was when the cache of inodes and ctimes was made with the parent.
+    Unchanged(Tallied),
+    /// It was compared with the parent's tree.
+    Compared(Survey),
+}
+
 /// Walks the source and compares it with the parent.
-pub(super) fn survey(context: &Context, parent: &Parent) -> Result<Survey> {
-    let mut seen = Spool::new(context.folder())?;
-    let mut tally = Tally::new(parent.id(), context.folder())?;
+///
+/// As long as everything is as the cache of inodes and ctimes has it, and with `may_be_known`, no page of the parent
+/// is read: whatever changes an entry sets its ctime, which nobody can set back, and what was written too shortly
+/// before it was looked at is not in the cache.
+pub(super) fn survey(context: &Context, parent: &Parent, may_be_known: bool) -> Result<Surveyed> {
+    walking(context, parent, |walked| {
+        let mut known = Spool::new(context.folder());
+        let mut tally = Tally::new(parent.id(), context.folder());
+        let mut is_known = may_be_known;
+        while is_known {
+            let Some(item) = walked.next().transpose()? else { break };
+            match &item {
+                Seen::Entry(entry) if entry.is_known => tally.same(&entry.found),
+                Seen::Excluded { .. } => {}
+                Seen::Entry(_) | Seen::Unreadable { .. } => is_known = false,
+            }
+            known.push(item)?;
+        }
+        if is_known && walked.is_known_used_up {
+            return Ok(Surveyed::Unchanged(tally.finish(AddedContents::default())?));
+        }
+        let mut known = known.finish()?;
+        compare(context, parent, known.read()?.chain(walked)).map(Surveyed::Compared)
+    })
+}
+
+fn compare(context: &Context, parent: &Parent, walked: impl Iterator<Item = Result<Seen>>) -> Result<Survey> {
+    let (mut tally, mut seen) = (Tally::new(parent.id(), context.folder()), Spool::new(context.folder()));
     let mut decider = Decider::new(&context.matcher, context.options.reread);
     let (mut files, mut bytes, mut is_sure_to_differ) = (0, 0, false);
     let mut parent_chunks = ParentChunks::default();
+    let mut right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
+    let spooled = walked.map(|item| {
+        let item = item?;
+        seen.push(item.clone())?;
+        Ok(item)
+    });
+    let chunks = &mut parent_chunks;
+    let noted = std::iter::from_fn(|| {
+        let item = right.next()?;
+        if let Ok(placed) = &item {
+            chunks.push(placed, right.pages().len().saturating_sub(1));
+        }
+        Some(item)
+    });
+    for pair in Merge::new(spooled, noted) {
+        let (step, problem) = decider.decide(pair?);
+        if let Some((path, message)) = problem {
+            tally.unreadable(&path, message);
+        }
+        if let Step::Read(seen, Some(old)) = &step {
+            is_sure_to_differ |= seen.found.mtime != old.entry.mtime;
+        }
+        count(&mut tally, &step, &mut files, &mut bytes)?;
+    }
+    let parent_pages = right.pages().to_vec();
+    let tallied = tally.finish(AddedContents::default())?;
+    Ok(Survey { seen: seen.finish()?, tallied, files, bytes, is_sure_to_differ, parent_chunks, parent_pages })
+}
 
-    let parent_pages = std::thread::scope(|scope| -> Result<Vec<PageRef>> {
-        let (sender, receiver) = sync_channel(8);
+/// Calls with what a walk finds, which has a thread of its own.
+fn walking<T>(context: &Context, parent: &Parent, function: impl FnOnce(&mut Batches<'_>) -> Result<T>) -> Result<T> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(BATCHES);
         scope.spawn(move || {
-            let mut batch = Vec::with_capacity(BATCH);
-            for item in Walking::new(context, parent) {
+            let mut walking = Walking::new(context, parent);
+            let mut items = Vec::with_capacity(BATCH);
+            while let Some(item) = walking.next() {
                 let failed = item.is_err();
-                batch.push(item);
-                let is_due = failed || batch.len() == BATCH;
-                let nobody_listens = is_due && sender.send(std::mem::take(&mut batch)).is_err();
+                items.push(item);
+                let is_due = failed || items.len() == BATCH;
+                let batch = |items| Batch { items, is_known_used_up: false };
+                let nobody_listens = is_due && sender.send(batch(std::mem::take(&mut items))).is_err();
                 if failed || nobody_listens {
                     return;
                 }
             }
-            drop(sender.send(batch));
+            drop(sender.send(Batch { items, is_known_used_up: walking.known.is_used_up() }));
         });
-        let mut left = Batches { receiver, batch: Vec::new().into_iter(), entries: 0, context };
-        let mut right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
-        let spooled = std::iter::from_fn(|| {
-            left.next().map(|item| {
-                let item = item?;
-                seen.push(&SeenRecord::from(&item))?;
-                Ok(item)
-            })
-        });
-        let chunks = &mut parent_chunks;
-        let noted = std::iter::from_fn(|| {
-            let item = right.next()?;
-            if let Ok(placed) = &item {
-                chunks.push(placed, right.pages().len().saturating_sub(1));
-            }
-            Some(item)
-        });
-        for pair in Merge::new(spooled, noted) {
-            let (step, problem) = decider.decide(pair?);
-            if let Some((path, message)) = problem {
-                tally.unreadable(&path, message);
-            }
-            if let Step::Read(seen, Some(old)) = &step {
-                is_sure_to_differ |= seen.found.mtime != old.entry.mtime;
-            }
-            count(&mut tally, &step, &mut files, &mut bytes)?;
-        }
-        Ok(right.pages().to_vec())
-    })?;
-    let tallied = tally.finish(AddedContents::default())?;
-    Ok(Survey { seen: seen.finish()?, tallied, files, bytes, is_sure_to_differ, parent_chunks, parent_pages })
+        function(&mut Batches { receiver, batch: Vec::new().into_iter(), is_known_used_up: false, entries: 0, context })
+    })
 }
 
 /// Counts what metadata alone can tell: a file whose size is the same may still turn out unchanged.
@@ -171,9 +215,10 @@ pub(super) fn size_of(found: &Found) -> u64 {
 /// Hashes the added files whose size is that of a removed one, and counts again: a move is no removal.
 pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mut Survey) -> Result<()> {
     let mut added = AddedContents::default();
-    let mut tally = Tally::new(parent.id(), context.folder())?;
+    let mut tally = Tally::new(parent.id(), context.folder());
     let mut decider = Decider::new(&context.matcher, context.options.reread);
-    let left = survey.seen.read()?.map(|record| Seen::try_from(record?));
+    let mut folder = Folder::default();
+    let left = survey.seen.read()?;
     let right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
     for pair in Merge::new(left, right) {
         context.options.interrupt.check()?;
@@ -186,6 +231,7 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
             && survey.tallied.removed_sizes.contains(&size_of(&seen.found))
             && let ReadOutcome::Read { content, .. } = read_file(
                 &context.root,
+                &mut folder,
                 &seen.found,
                 &context.repository.config().chunker,
                 &context.options.interrupt,
@@ -203,8 +249,8 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
 /// Notes inodes and ctimes of an unchanged tree, so that the next run need not look as closely, and tidies the cache.
 pub(super) fn note_known(context: &Context, survey: &mut Survey, snapshot: SnapshotId) -> Result<()> {
     let mut known = KnownWriter::create(context.known_file());
-    for record in survey.seen.read()? {
-        if let Seen::Entry(SeenEntry { found, racy: false, .. }) = Seen::try_from(record?)? {
+    for seen in survey.seen.read()? {
+        if let Seen::Entry(SeenEntry { found, racy: false, .. }) = seen? {
             known.push(&found);
         }
     }
@@ -223,6 +269,8 @@ struct Walking {
     groups: HashMap<(u64, u64), TreePath>,
     /// Without a cache, a file that is as young as the parent snapshot may have changed after it was read.
     oldest_untrusted: Option<i64>,
+    /// There is nothing to compare with, and every file is read: its attributes are read with it.
+    is_first: bool,
     now: Timestamp,
 }
 
@@ -234,6 +282,7 @@ impl Walking {
             known: KnownReader::open(context.known_file().as_deref(), parent.id(), directory),
             groups: HashMap::new(),
             oldest_untrusted: parent.snapshot().map(|snapshot| snapshot.time.as_second() - 2),
+            is_first: parent.tree().is_none(),
             now: context.options.clock.now(),
         }
     }
@@ -245,7 +294,8 @@ impl Walking {
             Known::Different => false,
             Known::Nothing => self.oldest_untrusted.is_none_or(|oldest| found.mtime.seconds < oldest),
         };
-        let xattrs = if known == Known::Same {
+        let is_read_anyway = self.is_first && found.links == 1 && matches!(found.kind, FoundKind::File { .. });
+        let xattrs = if known == Known::Same || is_read_anyway {
             None
         } else {
             match self.walk.xattrs(&found) {
@@ -259,7 +309,7 @@ impl Walking {
         let link = (found.links > 1 && !matches!(found.kind, FoundKind::Directory))
             .then(|| self.groups.entry((found.device, found.inode)).or_insert_with(|| found.path.clone()).clone());
         let racy = racy(&found, self.now);
-        Seen::Entry(SeenEntry { found, xattrs, link, trusted, racy })
+        Seen::Entry(SeenEntry { found, xattrs, link, is_known: known == Known::Same, trusted, racy })
     }
 }
 
@@ -280,8 +330,9 @@ impl Iterator for Walking {
 
 /// Takes batches apart, tells how far the walk is, and notices the wish to stop.
 struct Batches<'a> {
-    receiver: Receiver<Vec<Result<Seen>>>,
+    receiver: Receiver<Batch>,
     batch: std::vec::IntoIter<Result<Seen>>,
+    is_known_used_up: bool,
     entries: u64,
     context: &'a Context,
 }
@@ -298,9 +349,10 @@ impl Iterator for Batches<'_> {
                 return Some(Err(error));
             }
             let batch = self.receiver.recv().ok()?;
-            self.entries += batch.len() as u64;
+            self.entries += batch.items.len() as u64;
             self.context.observer.progress(Progress::Listed { entries: self.entries });
-            self.batch = batch.into_iter();
+            self.is_known_used_up = batch.is_known_used_up;
+            self.batch = batch.items.into_iter();
         }
     }
 }

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::seen::Spool;
+use super::seen::{Kept, Spool};
+use super::survey::size_of;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::commit::Changes;
 use crate::guard::Findings;
 use crate::id::{ContentHash, SnapshotId};
 use crate::problem::Problem;
+use crate::source::{Found, FoundKind};
 use crate::tree_path::TreePath;
 
 /// Problems that are listed one by one; the rest are counted.
@@ -45,11 +47,23 @@ impl AddedContents {
 }
 
 /// Something of the parent that is gone, unless its content shows up under a new path.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Removed {
     path: Vec<u8>,
     size: u64,
     hash: Option<[u8; 32]>,
+}
+
+impl Kept for Removed {
+    type Record = Self;
+
+    fn record(&self) -> Self {
+        self.clone()
+    }
+
+    fn from_record(record: Self) -> Result<Self> {
+        Ok(record)
+    }
 }
 
 /// Counts while a comparison goes on.
@@ -79,10 +93,10 @@ pub(super) struct Tallied {
 }
 
 impl Tally {
-    pub(super) fn new(parent: Option<SnapshotId>, folder: Option<&Path>) -> Result<Self> {
-        Ok(Self {
+    pub(super) fn new(parent: Option<SnapshotId>, folder: Option<&Path>) -> Self {
+        Self {
             findings: Findings { parent, ..Findings::default() },
-            removed: Spool::new(folder)?,
+            removed: Spool::new(folder),
             removed_sizes: HashSet::new(),
             added: 0,
             differences: 0,
@@ -90,7 +104,7 @@ impl Tally {
             bytes: 0,
             problems: Vec::new(),
             more_problems: 0,
-        })
+        }
     }
 
     /// An entry that the parent has.
@@ -104,6 +118,16 @@ impl Tally {
         self.findings.entries += u64::from(counts);
         self.sockets += u64::from(is_socket);
         self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// An entry that is in the parent as it is.
+    pub(super) fn same(&mut self, found: &Found) {
+        let (is_socket, is_directory) =
+            (matches!(found.kind, FoundKind::Socket), matches!(found.kind, FoundKind::Directory));
+        let counts = !is_socket && !found.path.is_root();
+        self.findings.parent_entries += u64::from(counts);
+        self.findings.parent_files += u64::from(!is_socket && !is_directory);
+        self.entry(counts, is_socket, size_of(found));
     }
 
     /// An entry at a path where the parent has none, or one of another kind.
@@ -133,7 +157,7 @@ impl Tally {
         if let Some(content) = content {
             self.removed_sizes.insert(content.size);
         }
-        self.removed.push(&Removed {
+        self.removed.push(Removed {
             path: old.path.as_bytes().to_vec(),
             size: old.size(),
             hash: content.map(|content| *content.hash.as_bytes()),
@@ -206,7 +230,7 @@ pub(super) fn compare_trees(
     folder: Option<&Path>,
 ) -> Result<Tallied> {
     use crate::tree::Pair;
-    let mut tally = Tally::new(parent, folder)?;
+    let mut tally = Tally::new(parent, folder);
     let mut added = AddedContents::default();
     let count = |tally: &mut Tally, new: &Entry| {
         tally.entry(new.counts(), matches!(new.kind, EntryKind::Socket), new.size());

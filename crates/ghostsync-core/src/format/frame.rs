@@ -1,6 +1,10 @@
 //! One zstd frame: made whole, and decoded with a limit that is checked before anything is allocated.
 
-use std::io::Read;
+use std::cell::RefCell;
+use std::io::{self, Read};
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
 use super::FormatError;
 
@@ -10,16 +14,24 @@ pub const LEVEL: i32 = 3;
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
 const MAX_WINDOW_LOG: u32 = 23;
 
+// The tables of a compressor are some MiB, which cost more to make than a small frame to compress.
+thread_local! {
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// Compresses bytes into one frame that carries its content size and a checksum: nothing else shows a flipped bit in
 /// the newest commit, or in a table of contents.
 ///
 /// # Errors
 /// [`FormatError::Frame`] if the compressor fails, which only a lack of memory makes it do.
 pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let compressed = zstd::bulk::Compressor::new(LEVEL).and_then(|mut compressor| {
+    let make = || {
+        let mut compressor = Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
-        compressor.compress(content)
-    });
+        Ok(compressor)
+    };
+    let compressed = COMPRESSOR.with_borrow_mut(|kept| reused(kept, make)?.compress(content));
     compressed.map_err(|source| FormatError::Frame { what, source })
 }
 
@@ -29,6 +41,23 @@ pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatErr
 /// [`FormatError::TooLarge`] if the content is over the limit, whatever the frame's header claims;
 /// [`FormatError::Frame`] if this is not one whole frame and nothing else.
 pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8>, FormatError> {
+    let wrong = |source| FormatError::Frame { what, source };
+    // Every frame of ours tells its content's size; one that does not was made by another writer.
+    let Ok(Some(bytes)) = get_frame_content_size(frame) else { return decompress_any(what, frame, limit) };
+    let capacity = usize::try_from(bytes).ok().filter(|_| bytes <= limit);
+    let capacity = capacity.ok_or(FormatError::TooLarge { what, limit })?;
+    if find_frame_compressed_size(frame).is_ok_and(|frame_bytes| frame_bytes < frame.len()) {
+        return Err(wrong(more_than_a_frame()));
+    }
+    let content = DECOMPRESSOR
+        .with_borrow_mut(|kept| reused(kept, Decompressor::new)?.decompress(frame, capacity))
+        .map_err(wrong)?;
+    // An empty input is no frame, and no error either.
+    if content.len() == capacity { Ok(content) } else { Err(wrong(io::ErrorKind::UnexpectedEof.into())) }
+}
+
+/// The same for a frame that does not say how large its content is.
+fn decompress_any(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8>, FormatError> {
     let wrong = |source| FormatError::Frame { what, source };
     let mut input = frame;
     let mut content = Vec::new();
@@ -40,10 +69,19 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
     if content.len() as u64 > limit {
         return Err(FormatError::TooLarge { what, limit });
     }
-    if !input.is_empty() {
-        return Err(wrong(std::io::Error::new(std::io::ErrorKind::InvalidData, "bytes follow the frame")));
+    if input.is_empty() { Ok(content) } else { Err(wrong(more_than_a_frame())) }
+}
+
+fn more_than_a_frame() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "bytes follow the frame")
+}
+
+/// What this thread has made before, or a new one.
+fn reused<T>(kept: &mut Option<T>, make: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
+    match kept {
+        Some(known) => Ok(known),
+        None => Ok(kept.insert(make()?)),
     }
-    Ok(content)
 }
 
 #[cfg(test)]
@@ -58,6 +96,20 @@ mod tests {
         assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
         assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
         assert!(decompress("test", b"", 5).is_err());
+        let empty = compress("test", b"").expect("compresses");
+        assert_eq!(decompress("test", &empty, 0).expect("decompresses"), b"");
+        assert!(decompress("test", &[&frame[..], b"x"].concat(), 50).is_err());
+        assert!(decompress("test", &[b"x", &frame[..]].concat(), 50).is_err());
+    }
+
+    #[test]
+    fn a_frame_need_not_tell_its_content_size() {
+        let frame = zstd::stream::encode_all(&b"hello"[..], 1).expect("compresses");
+        assert!(!matches!(get_frame_content_size(&frame), Ok(Some(_))));
+        assert_eq!(decompress("test", &frame, 5).expect("decompresses"), b"hello");
+        assert!(matches!(decompress("test", &frame, 4), Err(FormatError::TooLarge { .. })));
+        assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
+        assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
     }
 
     #[test]

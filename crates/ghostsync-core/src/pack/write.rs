@@ -16,6 +16,8 @@ use crate::tree::{PageStore, Pages};
 
 /// A pack is sent when it has at least so many bytes of frames.
 const PACK_BYTES: usize = 16 << 20;
+/// Room for the block that makes it full, and for the table of contents; more is found if it must.
+const MAX_LAST_BLOCK_BYTES: usize = 1 << 20;
 
 /// Counts the packs of a session, so that no two have one name.
 #[derive(Debug, Clone)]
@@ -84,6 +86,10 @@ impl DataPacks {
                 placement
             })
             .collect();
+        if self.bytes.is_empty() {
+            // Growing step by step would copy it several times, and take twice its room.
+            self.bytes.reserve(PACK_BYTES + MAX_LAST_BLOCK_BYTES);
+        }
         self.bytes.extend_from_slice(&block.frame);
         self.table.blocks.push(BlockRecord { offset: frame_offset, length: frame_bytes, chunks: block.chunks });
         if self.bytes.len() >= PACK_BYTES {

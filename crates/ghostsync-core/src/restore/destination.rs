@@ -9,13 +9,14 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::entry::{DeviceNumber, FileTime};
 use crate::receipt::{DirectoryId, DirectoryMark};
+use crate::xattr::DEFAULT_ACL;
 
 /// The most handles of directories that are kept open.
 const MAX_OPEN: usize = 128;
@@ -29,6 +30,7 @@ pub(super) struct Directory {
     place: Place,
     handles: Arc<Handles>,
     open: Mutex<Option<Arc<OwnedFd>>>,
+    hands_acl_down: OnceLock<bool>,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,13 @@ pub(super) fn open_root(path: &Path) -> io::Result<Arc<Directory>> {
     let handle = Arc::new(handle);
     let handles = Arc::new(Handles::default());
     lock(&handles.file_systems).insert(id.device, Arc::clone(&handle));
-    Ok(Arc::new(Directory { id, place: Place::Root(handle), handles, open: Mutex::new(None) }))
+    Ok(Arc::new(Directory {
+        id,
+        place: Place::Root(handle),
+        handles,
+        open: Mutex::new(None),
+        hands_acl_down: OnceLock::new(),
+    }))
 }
 
 impl Directory {
@@ -175,6 +183,7 @@ impl Directory {
             place: Place::Below { parent: Arc::clone(self), name: name.into() },
             handles: Arc::clone(&self.handles),
             open: Mutex::new(None),
+            hands_acl_down: OnceLock::new(),
         });
         directory.remember(&handle);
         Ok(directory)
@@ -184,6 +193,16 @@ impl Directory {
     pub(super) fn create(self: &Arc<Self>, name: &[u8]) -> io::Result<Arc<Self>> {
         rustix::fs::mkdirat(&*self.handle()?, name, Mode::RWXU)?;
         self.open(name)
+    }
+
+    /// Tells whether what is made in it may get an ACL that nobody asked for. Looked at once, when the first is made:
+    /// a directory that is restored gets its own ACL when everything in it is done.
+    pub(super) fn hands_acl_down(self: &Arc<Self>) -> bool {
+        let look = || match self.handle().map(|handle| rustix::fs::fgetxattr(&*handle, DEFAULT_ACL, &mut [0; 0])) {
+            Ok(Err(Errno::NODATA | Errno::OPNOTSUPP)) => false,
+            Ok(_) | Err(_) => true,
+        };
+        *self.hands_acl_down.get_or_init(look)
     }
 
     /// Lists its names, sorted.
@@ -311,6 +330,7 @@ mod tests {
                 handles: Arc::clone(&directory.handles),
                 place: Place::Below { parent: directory, name: b"a"[..].into() },
                 open: Mutex::new(None),
+                hands_acl_down: OnceLock::new(),
             });
         }
         drop(directory);

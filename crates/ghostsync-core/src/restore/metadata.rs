@@ -13,13 +13,13 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use self::target::{ACCESS_ACL, DEFAULT_ACL};
 use super::destination::{Directory, There};
 use crate::entry::{Entry, EntryKind, Xattr};
 use crate::problem::Problem;
 use crate::tree_path::TreePath;
+use crate::xattr::{ACCESS_ACL, DEFAULT_ACL};
 
-pub(super) use self::target::{Target, open_named};
+pub(super) use self::target::{Target, open_named, xattrs_within};
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
@@ -139,11 +139,19 @@ fn mode_for(entry: &Entry, uid: u32, gid: u32) -> u32 {
 }
 
 /// Tells whether nothing that this user can set differs from the entry.
-pub(super) fn is_right(target: Target<'_>, there: &There, entry: &Entry, user: &User) -> io::Result<bool> {
+///
+/// # Errors
+/// The system's, for its attributes.
+pub(super) fn is_right(
+    there: &There,
+    entry: &Entry,
+    user: &User,
+    xattrs: impl FnOnce() -> io::Result<Vec<Xattr>>,
+) -> io::Result<bool> {
     let owner = there.uid == entry.uid || !user.may_set_owner();
     let group = there.gid == entry.gid || !user.may_set_group(entry.gid);
     let mode = has_no_mode(entry) || there.mode == mode_for(entry, there.uid, there.gid);
-    Ok(owner && group && mode && there.mtime == entry.mtime && target.xattrs()? == entry.xattrs)
+    Ok(owner && group && mode && there.mtime == entry.mtime && xattrs()? == entry.xattrs)
 }
 
 /// The mode of a link means nothing and cannot be set.
@@ -156,16 +164,39 @@ fn has_no_mode(entry: &Entry) -> bool {
 /// # Errors
 /// The system's, but for what this user may not set: that is counted.
 pub(super) fn apply(target: Target<'_>, entry: &Entry, user: &User, unsettable: &mut Unsettable) -> io::Result<()> {
+    set(target, entry, user, unsettable, || match target.xattrs() {
+        // A file that its owner made unreadable to himself.
+        Err(Errno::ACCESS | Errno::PERM) => Ok(Vec::new()),
+        other => Ok(other?),
+    })
+}
+
+/// The same for a file that was just made in a directory that hands no ACL down: it has no attributes yet.
+pub(super) fn apply_new(target: Target<'_>, entry: &Entry, user: &User, unsettable: &mut Unsettable) -> io::Result<()> {
+    set(target, entry, user, unsettable, || Ok(Vec::new()))
+}
+
+/// Permissions that a new file can have from its begin, so that nearly none needs to be given them afterwards: its
+/// group has no rights that others lack, whichever group that is until the file gets its own.
+pub(super) fn first_mode(entry: &Entry) -> u32 {
+    let (group, others) = (entry.mode >> 3 & 7, entry.mode & 7);
+    let is_private = group & !others != 0 || (group | others) & 2 != 0;
+    if is_private { 0o600 } else { entry.mode & 0o777 }
+}
+
+fn set(
+    target: Target<'_>,
+    entry: &Entry,
+    user: &User,
+    unsettable: &mut Unsettable,
+    attributes: impl FnOnce() -> io::Result<Vec<Xattr>>,
+) -> io::Result<()> {
     let mut there = target.look()?;
     if there.uid != entry.uid || there.gid != entry.gid {
         set_owner(target, &there, entry, user, unsettable)?;
         there = target.look()?;
     }
-    let old = match target.xattrs() {
-        // A file that its owner made unreadable to himself.
-        Err(Errno::ACCESS | Errno::PERM) => Vec::new(),
-        other => other?,
-    };
+    let old = attributes()?;
     set_xattrs(target, entry, &old, |name| !is_acl(name), unsettable)?;
     if there.kind != FileType::Symlink && !has_no_mode(entry) {
         let mode = mode_for(entry, there.uid, there.gid);
@@ -278,7 +309,10 @@ mod tests {
             apply(target, entry, &user, &mut unsettable).expect("applies");
             let there = target.look().expect("looks");
             let no_problem = unsettable.into_problems().count() == 0;
-            assert!(is_right(target, &there, entry, &user).expect("compares") || !no_problem, "{there:?}");
+            assert!(
+                is_right(&there, entry, &user, || Ok(target.xattrs()?)).expect("compares") || !no_problem,
+                "{there:?}"
+            );
             assert_eq!(there.mtime, mtime);
         }
         for wrong in [
@@ -289,7 +323,7 @@ mod tests {
             let named = open_named(&root.handle().expect("a handle"), b"a").expect("opens");
             let target = Target::Named(named.as_fd());
             let there = target.look().expect("looks");
-            assert!(!is_right(target, &there, &wrong, &user).expect("compares"), "{wrong:?}");
+            assert!(!is_right(&there, &wrong, &user, || Ok(target.xattrs()?)).expect("compares"), "{wrong:?}");
         }
         let outside = open_named(&root.handle().expect("a handle"), b"nothing").expect_err("is not there");
         assert_eq!(outside.kind(), io::ErrorKind::NotFound);

@@ -329,7 +329,7 @@ impl Planner {
         if self.rules.act && self.rules.overwrite != Overwrite::Never {
             let_change(target, &there, &self.rules.user)?;
         }
-        is_right(target, &there, entry, &self.rules.user)
+        is_right(&there, entry, &self.rules.user, || Ok(target.xattrs()?))
     }
 
     /// The names in a directory; what a cut run left behind is swept at once.
@@ -446,7 +446,8 @@ impl Planner {
         };
         let compared = opened.and_then(|directory| {
             let handle = directory.handle()?;
-            let right = is_right(Target::Open(handle.as_fd()), there, &entry, &self.rules.user)?;
+            let target = Target::Open(handle.as_fd());
+            let right = is_right(there, &entry, &self.rules.user, || Ok(target.xattrs()?))?;
             Ok((directory, right))
         });
         let (directory, right) = match compared {

@@ -268,7 +268,7 @@ impl Writer {
                 Some((known, block)) if known == at => block,
                 _ => self.block(at, blocks)?,
             };
-            file.push(block.chunk(*id, placement).map_err(Stop::Damage)?, &step)?;
+            file.push(*id, block.chunk(*id, placement).map_err(Stop::Damage)?, &step)?;
             current = Some((at, block));
         }
         if piece.last

@@ -47,6 +47,11 @@ impl Rule {
         rule().ok_or_else(|| Error::corrupt("the configuration's chunk sizes are out of range"))
     }
 
+    /// The length of a file that is a single chunk whatever it holds; `None` for one that is cut.
+    pub(super) fn whole(&self, data_bytes: u64) -> Option<usize> {
+        usize::try_from(data_bytes).ok().filter(|bytes| *bytes <= self.whole_bytes)
+    }
+
     /// Finds where the next chunk ends in data that is all there is, or at least the largest chunk.
     fn cut(&self, data: &[u8]) -> usize {
         let (small, large) = self.masks;

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::Stat;
+use rustix::io::Errno;
 
 use super::chunk::{Cutter, Rule};
 use super::found::size_of;
@@ -59,6 +61,11 @@ pub(super) fn read_content(
     let size = size_of(stat);
     let holes = holes::find(file, stat, interrupt)?;
     let data_bytes = holes.iter().fold(size, |bytes, hole| bytes.saturating_sub(hole.length));
+    if holes.is_empty()
+        && let Some(bytes) = rule.whole(size)
+    {
+        return read_whole(file, bytes, interrupt, sink);
+    }
     let mut reading = Reading {
         file,
         interrupt,
@@ -77,6 +84,34 @@ pub(super) fn read_content(
     }
     reading.read_data(size)?;
     reading.finish()
+}
+
+/// Reads a file that is one chunk, or less than it was.
+fn read_whole(
+    file: &File,
+    bytes: usize,
+    interrupt: &Interrupt,
+    sink: &mut dyn FnMut(ReadEvent) -> Result<()>,
+) -> std::result::Result<Content, Stop> {
+    interrupt.check()?;
+    let mut data = Vec::with_capacity(bytes);
+    while data.len() < bytes {
+        let offset = data.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut data), offset) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Stop::Unreadable(errno.into())),
+        }
+    }
+    data.truncate(bytes);
+    let (size, hash) = (data.len() as u64, ContentHash::of(&data));
+    let mut chunks = Vec::new();
+    if !data.is_empty() {
+        let id = ChunkId::of_whole(hash);
+        chunks.push((id, u32::try_from(size).map_err(|_| Error::internal("a chunk over 4 GiB"))?));
+        sink(ReadEvent::Chunk { id, bytes: data.into() })?;
+    }
+    Ok(Content { size, hash, holes: Vec::new(), chunks })
 }
 
 struct Reading<'a> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -143,14 +143,15 @@ fn without_touching(
     }
 }
 
-/// Opens a file below the root for reading; never waits for the other end of a pipe.
-pub(super) fn open_file(root: &SourceRoot, path: &TreePath) -> rustix::io::Result<File> {
-    open_beneath(root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+/// Opens a file of a directory for reading; never waits for the other end of a pipe.
+pub(super) fn open_file(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    without_touching(flags, |flags| rustix::fs::openat(directory, name, flags, Mode::empty())).map(File::from)
 }
 
-/// Looks at what now stands at a path below the root, without following it.
-pub(super) fn stat_beneath(root: &SourceRoot, path: &TreePath) -> rustix::io::Result<Stat> {
-    rustix::fs::fstat(open_beneath(root.as_fd(), path, OFlags::PATH)?)
+/// Looks at what now stands under a name of a directory, without following it.
+pub(super) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Stat> {
+    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
 }
 
 #[cfg(test)]

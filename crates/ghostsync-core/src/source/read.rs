@@ -6,21 +6,24 @@
 //! The size of the content is always the number of bytes that were hashed.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rustix::fs::{FileType, Stat, fstat};
+use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use super::chunk::Rule;
 use super::content::{Content, Stop, read_content};
 use super::found::{Found, kind_of, size_of};
-use super::handle::{SourceRoot, id_of, open_file, stat_beneath};
-use crate::entry::FileTime;
+use super::handle::{SourceRoot, id_of, open_beneath, open_file, stat};
+use super::xattr;
+use crate::entry::{FileTime, Xattr};
 use crate::error::{Error, Result};
 use crate::format::config::Chunker;
 use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
+use crate::tree_path::TreePath;
 
 /// How often a file is read that changes while it is read.
 const MAX_ATTEMPTS: usize = 3;
@@ -42,9 +45,10 @@ pub(crate) enum ReadOutcome {
     Read {
         /// Its metadata after the reading. The size there is what the file has grown to, not what was read.
         ///
-        /// If the ctime is not that of the walk, so may be the extended attributes: see `file_xattrs`.
         found: Found,
         content: Content,
+        /// Its extended attributes, or why they could not be read.
+        xattrs: io::Result<Vec<Xattr>>,
         /// It changed during every attempt: the content may mix several states.
         unstable: bool,
     },
@@ -56,6 +60,38 @@ pub(crate) enum ReadOutcome {
     Unreadable(io::Error),
 }
 
+/// The directory that the last file was in, held open for the next: neighbours are read one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Folder(Option<(TreePath, OwnedFd)>);
+
+impl Folder {
+    /// Calls with the directory of a path and the name in it.
+    fn within<T>(
+        &mut self,
+        root: &SourceRoot,
+        path: &TreePath,
+        call: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return Err(Errno::ISDIR) };
+        if parent.is_root() {
+            return call(root.as_fd(), name);
+        }
+        if let Some((known, handle)) = &self.0
+            && *known == parent
+        {
+            match call(handle.as_fd(), name) {
+                // Another directory may have taken its place.
+                Err(Errno::NOENT) => {}
+                done => return done,
+            }
+        }
+        let handle = open_beneath(root.as_fd(), &parent, OFlags::PATH | OFlags::DIRECTORY)?;
+        let done = call(handle.as_fd(), name);
+        self.0 = Some((parent, handle));
+        done
+    }
+}
+
 /// Reads a file that the walk has found, by its path from the root, and hands its chunks to `sink`.
 ///
 /// # Errors
@@ -63,6 +99,7 @@ pub(crate) enum ReadOutcome {
 /// itself is no error but an outcome.
 pub(crate) fn read_file(
     root: &SourceRoot,
+    folder: &mut Folder,
     found: &Found,
     chunker: &Chunker,
     interrupt: &Interrupt,
@@ -70,7 +107,7 @@ pub(crate) fn read_file(
 ) -> Result<ReadOutcome> {
     let rule = Rule::new(chunker)?;
     for attempt in 1.. {
-        let opened = open_file(root, &found.path).and_then(|file| Ok((fstat(&file)?, file)));
+        let opened = folder.within(root, &found.path, open_file).and_then(|file| Ok((fstat(&file)?, file)));
         let (before, file) = match opened {
             Ok(opened) => opened,
             // A directory on the way may have gone, or become something else.
@@ -88,17 +125,18 @@ pub(crate) fn read_file(
             Err(Stop::End(error)) => return Err(error),
             Err(Stop::Unreadable(error)) => return Ok(ReadOutcome::Unreadable(error)),
         };
+        let xattrs = xattr::of_file(&file);
         let after = match fstat(&file) {
             Ok(after) => after,
             Err(errno) => return Ok(ReadOutcome::Unreadable(errno.into())),
         };
         let stable = same(&before, &after)
             && content.size == size_of(&after)
-            && stat_beneath(root, &found.path).is_ok_and(|now| same(&after, &now));
+            && folder.within(root, &found.path, stat).is_ok_and(|now| same(&after, &now));
         if stable || attempt >= MAX_ATTEMPTS {
             let found = Found::from_stat(found.path.clone(), &after, None)
                 .ok_or_else(|| Error::internal("a regular file is of no known kind"))?;
-            return Ok(ReadOutcome::Read { found, content, unstable: !stable });
+            return Ok(ReadOutcome::Read { found, content, xattrs, unstable: !stable });
         }
     }
     Err(Error::internal("a file was read without end"))

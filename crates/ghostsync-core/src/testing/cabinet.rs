@@ -299,7 +299,7 @@ mod tests {
     use crate::format::config::Chunker;
     use crate::id::ContentHash;
     use crate::interrupt::Interrupt;
-    use crate::source::{Excludes, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
+    use crate::source::{Excludes, Folder, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
     use crate::testing::tree::read_back;
 
     /// Makes the cabinet, walks it, reads every file, and compares all that with a naive look.
@@ -328,7 +328,14 @@ mod tests {
             match &found.kind {
                 FoundKind::File { size } => {
                     assert_eq!(*size, described.size);
-                    let outcome = read_file(&root, &found, &Chunker::default(), &Interrupt::default(), &mut |_| Ok(()));
+                    let outcome = read_file(
+                        &root,
+                        &mut Folder::default(),
+                        &found,
+                        &Chunker::default(),
+                        &Interrupt::default(),
+                        &mut |_| Ok(()),
+                    );
                     let ReadOutcome::Read { content, unstable: false, .. } = outcome.expect("read") else {
                         panic!("nothing changes here: {:?}", found.path)
                     };

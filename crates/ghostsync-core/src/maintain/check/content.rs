@@ -241,7 +241,7 @@ impl Contents {
                 };
                 verified.bytes += data.len() as u64;
                 let Some(assembly) = &mut open.assembly else { return Ok(()) };
-                assembly.push(data, &mut go_on)
+                assembly.push(id, data, &mut go_on)
             }
             Step::End => {
                 let Some(Open { assembly: Some(assembly), .. }) = &mut self.open else { return Ok(()) };

@@ -9,11 +9,7 @@ use rustix::io::Errno;
 
 use crate::entry::{FileTime, Xattr};
 use crate::restore::destination::There;
-
-/// The ACL of a file or directory itself, in the system's own form.
-pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-/// The ACL that new entries of a directory get.
-pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+use crate::xattr;
 
 /// What metadata are set on.
 #[derive(Debug, Clone, Copy)]
@@ -85,52 +81,35 @@ impl Target<'_> {
     }
 
     /// The attributes that a snapshot would hold, sorted; none where the file system has none.
-    pub(super) fn xattrs(&self) -> rustix::io::Result<Vec<Xattr>> {
-        let list = |buffer: &mut Vec<u8>| match self {
-            Self::Open(fd) => rustix::fs::flistxattr(fd, spare_capacity(buffer)),
-            Self::Named(_) => rustix::fs::listxattr(self.path(), spare_capacity(buffer)),
-        };
-        let names = match with_room(list) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOENT) => return Ok(Vec::new()),
-            names => names?,
-        };
-        let mut xattrs = Vec::new();
-        for name in names.split(|byte| *byte == 0).filter(|name| is_content(name)) {
-            let get = |buffer: &mut Vec<u8>| match self {
+    pub(in crate::restore) fn xattrs(&self) -> rustix::io::Result<Vec<Xattr>> {
+        none_if_absent(xattr::read(
+            |buffer| match self {
+                Self::Open(fd) => rustix::fs::flistxattr(fd, spare_capacity(buffer)),
+                Self::Named(_) => rustix::fs::listxattr(self.path(), spare_capacity(buffer)),
+            },
+            |name, buffer| match self {
                 Self::Open(fd) => rustix::fs::fgetxattr(fd, name, spare_capacity(buffer)),
                 Self::Named(_) => rustix::fs::getxattr(self.path(), name, spare_capacity(buffer)),
-            };
-            match with_room(get) {
-                Ok(value) => xattrs.push(Xattr { name: name.to_vec(), value }),
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        xattrs.sort_unstable();
-        Ok(xattrs)
+            },
+        ))
     }
 }
 
-/// Calls with a buffer that grows until the answer fits.
-fn with_room(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
-    /// Linux has no attribute and no list of names over 64 KiB.
-    const MOST_BYTES: usize = 64 << 10;
-    let mut bytes = 256;
-    loop {
-        let mut buffer = Vec::with_capacity(bytes);
-        match call(&mut buffer) {
-            Err(Errno::RANGE) if bytes < MOST_BYTES => bytes = MOST_BYTES,
-            Err(error) => return Err(error),
-            Ok(_) => return Ok(buffer),
-        }
-    }
+/// The same of whatever stands under a name, without a handle of its own: a restore asks it of every file that is
+/// right already.
+pub(in crate::restore) fn xattrs_within(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<Xattr>> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    none_if_absent(xattr::read(
+        |buffer| rustix::fs::llistxattr(&path, spare_capacity(buffer)),
+        |name, buffer| rustix::fs::lgetxattr(&path, name, spare_capacity(buffer)),
+    ))
 }
 
-/// Whether an attribute belongs to the content of a snapshot, and is not the system's own.
-fn is_content(name: &[u8]) -> bool {
-    match name {
-        b"" | b"security.selinux" => false,
-        ACCESS_ACL | DEFAULT_ACL => true,
-        other => !other.starts_with(b"system."),
+/// Where `/proc` is not mounted, restores go on without attributes.
+fn none_if_absent(xattrs: rustix::io::Result<Vec<Xattr>>) -> rustix::io::Result<Vec<Xattr>> {
+    match xattrs {
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        other => other,
     }
 }

@@ -16,7 +16,7 @@ use crate::restore::compare::{Likeness, Step, has_same_content, step};
 use crate::restore::destination::{Directory, There};
 use crate::restore::fetch::Task;
 use crate::restore::links::{Original, Role};
-use crate::restore::metadata::{Target, apply, is_right, open_named};
+use crate::restore::metadata::{Target, apply, is_right, open_named, xattrs_within};
 use crate::restore::special;
 use crate::restore::write::{Afterwards, FileJob};
 use crate::tree_path::TreePath;
@@ -116,8 +116,7 @@ impl Planner {
         {
             return Ok(Likeness::Different);
         }
-        let named = open_named(&handle, name)?;
-        let right = is_right(Target::Named(named.as_fd()), there, entry, &self.rules.user)?;
+        let right = is_right(there, entry, &self.rules.user, || Ok(xattrs_within(handle.as_fd(), name)?))?;
         Ok(if right { Likeness::Same } else { Likeness::SameContent })
     }
 

@@ -9,9 +9,10 @@ use rustix::fs::{Mode, OFlags};
 use super::Stop;
 use crate::entry::Entry;
 use crate::error::Error;
+use crate::id::ChunkId;
 use crate::pack::{Assembly, Span};
 use crate::restore::destination::Directory;
-use crate::restore::metadata::{Target, Unsettable, User, apply};
+use crate::restore::metadata::{Target, Unsettable, User, apply, apply_new, first_mode};
 use crate::temporary;
 
 /// A file from this size on is flushed before it gets its name, and so is one with holes. A power loss may
@@ -46,15 +47,20 @@ impl Unfinished {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = directory
             .handle()
-            .and_then(|parent| Ok(rustix::fs::openat(&*parent, &name, flags, Mode::RUSR | Mode::WUSR)?))
+            .and_then(|parent| Ok(rustix::fs::openat(&*parent, &name, flags, Mode::from_raw_mode(first_mode(entry)))?))
             .map_err(|error| Stop::Io("create", error))?;
         Ok(Self { directory: Arc::clone(directory), name, handle, assembly: Assembly::new(content) })
     }
 
-    /// Writes the next data; `step` is told of every piece, and may stop it.
-    pub(super) fn push(&mut self, data: &[u8], step: &impl Fn(u64) -> Result<(), Stop>) -> Result<(), Stop> {
+    /// Writes the next chunk, which was verified; `step` is told of every piece, and may stop it.
+    pub(super) fn push(
+        &mut self,
+        chunk: ChunkId,
+        data: &[u8],
+        step: &impl Fn(u64) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
         let Self { handle, assembly, .. } = self;
-        assembly.push(data, &mut |span: Span<'_>| write_span(&*handle, span, step))
+        assembly.push(chunk, data, &mut |span: Span<'_>| write_span(&*handle, span, step))
     }
 
     /// Verifies the whole, and gives it its metadata and its name.
@@ -74,6 +80,7 @@ impl Unfinished {
         if has_holes || entry.size() >= FLUSH_BYTES {
             rustix::fs::fdatasync(handle).map_err(|error| Stop::Io("write", error.into()))?;
         }
+        let apply = if self.directory.hands_acl_down() { apply } else { apply_new };
         apply(Target::Open(handle.as_fd()), entry, user, unsettable)
             .map_err(|error| Stop::Io("set the metadata of", error))?;
         self.directory

@@ -54,7 +54,7 @@ impl Seen {
 /// Reads, and does something at every event.
 fn read_while(root: &SourceRoot, found: &Found, mut meanwhile: impl FnMut(&Seen)) -> (ReadOutcome, Seen) {
     let mut seen = Seen::default();
-    let outcome = read_file(root, found, &small(), &Interrupt::default(), &mut |event| {
+    let outcome = read_file(root, &mut Folder::default(), found, &small(), &Interrupt::default(), &mut |event| {
         seen.take(event);
         meanwhile(&seen);
         Ok(())
@@ -87,7 +87,7 @@ fn read_stable(directory: &Path) -> (Content, Seen) {
     let root = SourceRoot::open(directory).expect("opened");
     let walked = only_file(&root);
     let (outcome, seen) = read_while(&root, &walked, |_| {});
-    let ReadOutcome::Read { found, content, unstable: false } = outcome else { panic!("{outcome:?}") };
+    let ReadOutcome::Read { found, content, unstable: false, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!((found, seen.begun), (walked, 1));
     (content, seen)
 }
@@ -199,7 +199,7 @@ fn a_file_that_changes_once_is_read_again() {
             file.write_all_at(b"changed", 99_000).expect("written");
         }
     });
-    let ReadOutcome::Read { found: now, content, unstable: false } = outcome else { panic!("{outcome:?}") };
+    let ReadOutcome::Read { found: now, content, unstable: false, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(seen.begun, 2);
     assert_ne!(now.ctime, found.ctime);
     assert_eq!(whole(&content, &seen), fs::read(&path).expect("read"));
@@ -213,7 +213,7 @@ fn a_file_that_keeps_growing_is_kept_as_it_was_when_the_last_attempt_began() {
     let root = SourceRoot::open(directory.path()).expect("opened");
     let mut log = File::options().append(true).open(&path).expect("opened");
     let (outcome, seen) = read_while(&root, &only_file(&root), |_| log.write_all(b"another line\n").expect("written"));
-    let ReadOutcome::Read { found, content, unstable: true } = outcome else { panic!("{outcome:?}") };
+    let ReadOutcome::Read { found, content, unstable: true, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(seen.begun, MAX_ATTEMPTS);
     let now = fs::read(&path).expect("read");
     let read = whole(&content, &seen);
@@ -277,7 +277,7 @@ fn a_file_that_never_stands_still_is_consistent_and_will_be_read_again() {
             let (read_at, begun) = (SystemClock.now(), begun.load(Ordering::SeqCst));
             let mut ended = 0;
             let (outcome, seen) = read_while(&root, &walked, |_| ended = completed.load(Ordering::SeqCst));
-            let ReadOutcome::Read { found, content, unstable } = outcome else { panic!("{outcome:?}") };
+            let ReadOutcome::Read { found, content, unstable, .. } = outcome else { panic!("{outcome:?}") };
             whole(&content, &seen);
             assert!(seen.begun <= MAX_ATTEMPTS);
             // A round of the writer began and ended meanwhile; without one the file may really have stood still.
@@ -369,12 +369,14 @@ fn an_interrupt_and_an_error_of_the_sink_end_everything() {
     let root = SourceRoot::open(directory.path()).expect("opened");
     let found = only_file(&root);
     let interrupt = Interrupt::default();
-    let error = read_file(&root, &found, &small(), &interrupt, &mut |_| {
+    let error = read_file(&root, &mut Folder::default(), &found, &small(), &interrupt, &mut |_| {
         interrupt.set();
         Ok(())
     });
     assert_eq!(error.expect_err("interrupted").kind(), ErrorKind::Interrupted, "not after a terabyte of zeros");
-    let error = read_file(&root, &found, &small(), &Interrupt::default(), &mut |_| Err(Error::invalid("enough")));
+    let error = read_file(&root, &mut Folder::default(), &found, &small(), &Interrupt::default(), &mut |_| {
+        Err(Error::invalid("enough"))
+    });
     assert_eq!(error.expect_err("of the sink").kind(), ErrorKind::Invalid);
 }
 
