@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::Stat;
 
 use super::chunk::{Cutter, Rule};
+use super::database::is_database;
 use super::found::size_of;
 use super::holes;
 use super::read::ReadEvent;
@@ -63,7 +64,7 @@ pub(super) fn read_content(
         file,
         interrupt,
         sink,
-        cutter: Cutter::new(rule, data_bytes),
+        cutter: Cutter::new(rule, data_bytes, || is_database(file)),
         hasher: blake3::Hasher::new(),
         offset: 0,
         holes: Vec::with_capacity(holes.len()),
@@ -128,7 +129,10 @@ impl Reading<'_> {
         }
         self.offset += hole.length;
         self.holes.push(hole);
-        Ok(())
+        match self.cutter.skip(hole.length) {
+            Some(chunk) => self.hand_over(ChunkId::of(&chunk), chunk),
+            None => Ok(()),
+        }
     }
 
     fn finish(mut self) -> std::result::Result<Content, Stop> {
