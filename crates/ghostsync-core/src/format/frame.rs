@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use zstd::zstd_safe;
+
 use super::FormatError;
 
 /// The level used everywhere: about as fast as the disk, and within a few percent of the slower ones.
@@ -9,6 +11,9 @@ pub const LEVEL: i32 = 3;
 
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
 const MAX_WINDOW_LOG: u32 = 23;
+
+/// So much memory is set aside at once on the word of a frame's header.
+const MAX_AT_ONCE_BYTES: u64 = 16 << 20;
 
 /// Compresses bytes into one frame that carries its content size and a checksum: nothing else shows a flipped bit in
 /// the newest commit, or in a table of contents.
@@ -30,6 +35,9 @@ pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatErr
 /// [`FormatError::Frame`] if this is not one whole frame and nothing else.
 pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8>, FormatError> {
     let wrong = |source| FormatError::Frame { what, source };
+    if let Some(content) = decompress_at_once(frame, limit) {
+        return content.map_err(wrong);
+    }
     let mut input = frame;
     let mut content = Vec::new();
     let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut input).map_err(wrong)?.single_frame();
@@ -46,6 +54,17 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
     Ok(content)
 }
 
+/// Decompresses a frame whose header says how long its content is, and after which nothing follows; `None` for others.
+///
+/// There is no window to keep beside the content, and each byte is written once.
+fn decompress_at_once(frame: &[u8], limit: u64) -> Option<std::io::Result<Vec<u8>>> {
+    let content_bytes = zstd_safe::get_frame_content_size(frame).ok()??;
+    if content_bytes > limit.min(MAX_AT_ONCE_BYTES) || zstd_safe::find_frame_compressed_size(frame) != Ok(frame.len()) {
+        return None;
+    }
+    Some(zstd::bulk::decompress(frame, usize::try_from(content_bytes).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +77,19 @@ mod tests {
         assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
         assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
         assert!(decompress("test", b"", 5).is_err());
+    }
+
+    #[test]
+    fn a_frame_that_does_not_say_how_long_it_is_is_read_as_well() {
+        for bytes in [0, 5, 300_000] {
+            let content = vec![b'x'; bytes];
+            let mut compressor = zstd::bulk::Compressor::new(LEVEL).expect("makes one");
+            compressor.include_contentsize(false).expect("known");
+            let frame = compressor.compress(&content).expect("compresses");
+            assert!(matches!(zstd_safe::get_frame_content_size(&frame), Ok(None)));
+            assert!(decompress("test", &frame, 300_000).expect("decompresses") == content);
+            assert!(decompress("test", &[&frame[..], b"x"].concat(), 300_000).is_err());
+        }
     }
 
     #[test]
