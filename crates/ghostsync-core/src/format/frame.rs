@@ -6,7 +6,7 @@ use zstd::zstd_safe;
 
 use super::FormatError;
 
-/// The level used everywhere: about as fast as the disk, and within a few percent of the slower ones.
+/// The usual level: about as fast as the disk, and within a few percent of the slower ones.
 pub const LEVEL: i32 = 3;
 
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
@@ -21,11 +21,28 @@ const MAX_AT_ONCE_BYTES: u64 = 16 << 20;
 /// # Errors
 /// [`FormatError::Frame`] if the compressor fails, which only a lack of memory makes it do.
 pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let compressed = zstd::bulk::Compressor::new(LEVEL).and_then(|mut compressor| {
-        compressor.include_checksum(true)?;
-        compressor.compress(content)
-    });
-    compressed.map_err(|source| FormatError::Frame { what, source })
+    Compressor::new(what)?.compress(LEVEL, content)
+}
+
+/// Makes frames as [`compress`] does, one after the other in the same memory, each at a level of its own.
+pub(crate) struct Compressor {
+    what: &'static str,
+    inner: zstd::bulk::Compressor<'static>,
+}
+
+impl Compressor {
+    pub(crate) fn new(what: &'static str) -> Result<Self, FormatError> {
+        let inner = zstd::bulk::Compressor::new(LEVEL).and_then(|mut inner| {
+            inner.include_checksum(true)?;
+            Ok(inner)
+        });
+        Ok(Self { what, inner: inner.map_err(|source| FormatError::Frame { what, source })? })
+    }
+
+    pub(crate) fn compress(&mut self, level: i32, content: &[u8]) -> Result<Vec<u8>, FormatError> {
+        let compressed = self.inner.set_compression_level(level).and_then(|()| self.inner.compress(content));
+        compressed.map_err(|source| FormatError::Frame { what: self.what, source })
+    }
 }
 
 /// Decompresses exactly one frame of at most `limit` bytes of content.
