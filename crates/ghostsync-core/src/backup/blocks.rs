@@ -8,6 +8,7 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 
+use super::level::level;
 use crate::error::{Error, Result};
 use crate::format::frame;
 use crate::id::ChunkId;
@@ -20,6 +21,8 @@ const THREADS: usize = 2;
 
 struct Raw {
     number: u64,
+    /// All chunks are parts of large files.
+    of_large_file: bool,
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
 }
@@ -28,6 +31,7 @@ struct Raw {
 pub(super) struct Blocks {
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
+    of_large_file: bool,
     filled: u64,
     returned: u64,
     jobs: SyncSender<Raw>,
@@ -46,17 +50,19 @@ impl Blocks {
             scope.spawn(move || compress(&queue, &sender));
         }
         let (content, chunks) = (Vec::with_capacity(BLOCK_BYTES * 2), Vec::new());
-        Self { content, chunks, filled: 0, returned: 0, jobs, done, waiting: BTreeMap::new() }
+        let (filled, returned, waiting) = (0, 0, BTreeMap::new());
+        Self { content, chunks, of_large_file: true, filled, returned, jobs, done, waiting }
     }
 
     /// Adds a chunk.
-    pub(super) fn push(&mut self, chunk: ChunkId, bytes: &Bytes) -> Result<()> {
+    pub(super) fn push(&mut self, chunk: ChunkId, bytes: &Bytes, of_large_file: bool) -> Result<()> {
         if !self.content.is_empty() && self.content.len() + bytes.len() > BLOCK_BYTES {
             self.seal()?;
         }
         let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk of over 4 GiB"))?;
         self.content.extend_from_slice(bytes);
         self.chunks.push((chunk, length));
+        self.of_large_file &= of_large_file;
         if self.content.len() >= BLOCK_BYTES { self.seal() } else { Ok(()) }
     }
 
@@ -66,7 +72,9 @@ impl Blocks {
             return Ok(());
         }
         let content = std::mem::replace(&mut self.content, Vec::with_capacity(BLOCK_BYTES * 2));
-        let raw = Raw { number: self.filled, content, chunks: std::mem::take(&mut self.chunks) };
+        let chunks = std::mem::take(&mut self.chunks);
+        let of_large_file = std::mem::replace(&mut self.of_large_file, true);
+        let raw = Raw { number: self.filled, of_large_file, content, chunks };
         self.filled += 1;
         self.jobs.send(raw).map_err(|_| Error::internal("the compressing threads ended"))
     }
@@ -101,7 +109,8 @@ fn compress(queue: &Mutex<Receiver<Raw>>, done: &Sender<(u64, Result<SealedBlock
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(raw) = job else { return };
-        let frame = frame::compress("block", &raw.content).map_err(Error::from);
+        let level = level(&raw.content, raw.of_large_file);
+        let frame = frame::compress_at(level, "block", &raw.content).map_err(Error::from);
         let block = frame.map(|frame| SealedBlock { frame, chunks: raw.chunks });
         if done.send((raw.number, block)).is_err() {
             return;

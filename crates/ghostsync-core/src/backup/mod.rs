@@ -10,6 +10,7 @@ mod decide;
 mod dedup;
 mod journal;
 mod known;
+mod level;
 mod parent;
 mod publish;
 mod readers;

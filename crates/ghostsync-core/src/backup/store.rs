@@ -252,7 +252,7 @@ impl Assembly<'_, '_> {
             self.queue.push_back(Slot::Link { seen, old, only_moves });
             return Ok(());
         }
-        if size_of(&seen.found) > self.context.repository.config().chunker.whole_bytes.into() {
+        if self.is_large(&seen) {
             self.dedup.learn_lists()?;
         }
         let weight = size_of(&seen.found).min(MAX_FILE_BYTES_AHEAD);
@@ -260,6 +260,11 @@ impl Assembly<'_, '_> {
         let reading = readers.read(&seen.found)?;
         self.queue.push_back(Slot::File { seen, old, reading, weight, only_moves });
         Ok(())
+    }
+
+    /// Tells whether a file is more than one chunk.
+    fn is_large(&self, seen: &SeenEntry) -> bool {
+        size_of(&seen.found) > self.context.repository.config().chunker.whole_bytes.into()
     }
 
     fn count(&mut self, entry: &Entry) {
@@ -358,6 +363,7 @@ impl Assembly<'_, '_> {
         mut reading: Reading,
         only_moves: bool,
     ) -> Result<()> {
+        let is_large = self.is_large(&seen);
         let mut locations = Vec::new();
         let (outcome, read_at) = loop {
             match readers.next(&mut reading)? {
@@ -368,7 +374,7 @@ impl Assembly<'_, '_> {
                         Some(location) => location,
                         None => {
                             let number = self.dedup.insert(id);
-                            self.blocks.push(id, &bytes)?;
+                            self.blocks.push(id, &bytes, is_large)?;
                             self.pump(self.blocks.in_flight() > MAX_BLOCKS_AHEAD)?;
                             Location::Ours(number)
                         }

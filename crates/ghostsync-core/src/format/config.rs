@@ -33,6 +33,23 @@ pub struct Chunker {
     pub average_bytes: u32,
     /// The largest chunk.
     pub max_bytes: u32,
+    /// The windows in which SQLite databases over `whole_bytes` are cut instead: a power of two, or 0 for none.
+    ///
+    /// A configuration that does not say so means [`DATABASE_WINDOW_BYTES`], and the usual value is not written.
+    #[serde(default = "database_window_bytes", skip_serializing_if = "is_database_window_bytes")]
+    pub database_window_bytes: u32,
+}
+
+/// The windows in which databases are cut unless the configuration says otherwise: the largest page of SQLite.
+pub const DATABASE_WINDOW_BYTES: u32 = 64 << 10;
+
+fn database_window_bytes() -> u32 {
+    DATABASE_WINDOW_BYTES
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_database_window_bytes(bytes: &u32) -> bool {
+    *bytes == DATABASE_WINDOW_BYTES
 }
 
 impl Default for Chunker {
@@ -43,6 +60,7 @@ impl Default for Chunker {
             min_bytes: 256 << 10,
             average_bytes: 1 << 20,
             max_bytes: 4 << 20,
+            database_window_bytes: DATABASE_WINDOW_BYTES,
         }
     }
 }
@@ -160,6 +178,15 @@ mod tests {
     fn round_trips() {
         let bytes = config().encode().expect("encodes");
         assert_eq!(Config::decode(&bytes).expect("decodes"), config());
+    }
+
+    #[test]
+    fn a_configuration_without_a_word_on_databases_means_the_usual_windows() {
+        let bytes = config().encode().expect("encodes");
+        assert!(!String::from_utf8_lossy(&bytes).contains("database"));
+        assert_eq!(Config::decode(&bytes).expect("decodes").chunker.database_window_bytes, DATABASE_WINDOW_BYTES);
+        let other = Config { chunker: Chunker { database_window_bytes: 0, ..Chunker::default() }, ..config() };
+        assert_eq!(Config::decode(&other.encode().expect("encodes")).expect("decodes"), other);
     }
 
     #[test]

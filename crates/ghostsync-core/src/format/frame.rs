@@ -8,11 +8,14 @@ use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
 use super::FormatError;
 
-/// The level used everywhere: about as fast as the disk, and within a few percent of the slower ones.
+/// The usual level: about as fast as the disk, and within a few percent of the slower ones.
 pub const LEVEL: i32 = 3;
 
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
 const MAX_WINDOW_LOG: u32 = 23;
+
+/// So much memory is set aside at once on the word of a frame's header.
+const MAX_AT_ONCE_BYTES: u64 = 16 << 20;
 
 // The tables of a compressor are some MiB, which cost more to make than a small frame to compress.
 thread_local! {
@@ -26,12 +29,24 @@ thread_local! {
 /// # Errors
 /// [`FormatError::Frame`] if the compressor fails, which only a lack of memory makes it do.
 pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
+    compress_at(LEVEL, what, content)
+}
+
+/// Compresses as [`compress`] does, at another level.
+///
+/// # Errors
+/// As there.
+pub(crate) fn compress_at(level: i32, what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
     let make = || {
         let mut compressor = Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
         Ok(compressor)
     };
-    let compressed = COMPRESSOR.with_borrow_mut(|kept| reused(kept, make)?.compress(content));
+    let compressed = COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = reused(kept, make)?;
+        compressor.set_compression_level(level)?;
+        compressor.compress(content)
+    });
     compressed.map_err(|source| FormatError::Frame { what, source })
 }
 
@@ -42,23 +57,9 @@ pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatErr
 /// [`FormatError::Frame`] if this is not one whole frame and nothing else.
 pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8>, FormatError> {
     let wrong = |source| FormatError::Frame { what, source };
-    // Every frame of ours tells its content's size; one that does not was made by another writer.
-    let Ok(Some(bytes)) = get_frame_content_size(frame) else { return decompress_any(what, frame, limit) };
-    let capacity = usize::try_from(bytes).ok().filter(|_| bytes <= limit);
-    let capacity = capacity.ok_or(FormatError::TooLarge { what, limit })?;
-    if find_frame_compressed_size(frame).is_ok_and(|frame_bytes| frame_bytes < frame.len()) {
-        return Err(wrong(more_than_a_frame()));
+    if let Some(content) = decompress_at_once(frame, limit) {
+        return content.map_err(wrong);
     }
-    let content = DECOMPRESSOR
-        .with_borrow_mut(|kept| reused(kept, Decompressor::new)?.decompress(frame, capacity))
-        .map_err(wrong)?;
-    // An empty input is no frame, and no error either.
-    if content.len() == capacity { Ok(content) } else { Err(wrong(io::ErrorKind::UnexpectedEof.into())) }
-}
-
-/// The same for a frame that does not say how large its content is.
-fn decompress_any(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8>, FormatError> {
-    let wrong = |source| FormatError::Frame { what, source };
     let mut input = frame;
     let mut content = Vec::new();
     let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut input).map_err(wrong)?.single_frame();
@@ -69,11 +70,22 @@ fn decompress_any(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
     if content.len() as u64 > limit {
         return Err(FormatError::TooLarge { what, limit });
     }
-    if input.is_empty() { Ok(content) } else { Err(wrong(more_than_a_frame())) }
+    if !input.is_empty() {
+        return Err(wrong(io::Error::new(io::ErrorKind::InvalidData, "bytes follow the frame")));
+    }
+    Ok(content)
 }
 
-fn more_than_a_frame() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "bytes follow the frame")
+/// Decompresses a frame whose header says how long its content is, and after which nothing follows; `None` for others.
+///
+/// There is no window to keep beside the content, and each byte is written once.
+fn decompress_at_once(frame: &[u8], limit: u64) -> Option<io::Result<Vec<u8>>> {
+    let content_bytes = get_frame_content_size(frame).ok()??;
+    if content_bytes > limit.min(MAX_AT_ONCE_BYTES) || find_frame_compressed_size(frame) != Ok(frame.len()) {
+        return None;
+    }
+    let capacity = usize::try_from(content_bytes).ok()?;
+    Some(DECOMPRESSOR.with_borrow_mut(|kept| reused(kept, Decompressor::new)?.decompress(frame, capacity)))
 }
 
 /// What this thread has made before, or a new one.
@@ -86,6 +98,8 @@ fn reused<T>(kept: &mut Option<T>, make: impl FnOnce() -> io::Result<T>) -> io::
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -104,12 +118,31 @@ mod tests {
 
     #[test]
     fn a_frame_need_not_tell_its_content_size() {
-        let frame = zstd::stream::encode_all(&b"hello"[..], 1).expect("compresses");
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("an encoder");
+        encoder
+            .write_all(b"hel")
+            .and_then(|()| encoder.flush())
+            .and_then(|()| encoder.write_all(b"lo"))
+            .expect("writes");
+        let frame = encoder.finish().expect("compresses");
         assert!(!matches!(get_frame_content_size(&frame), Ok(Some(_))));
         assert_eq!(decompress("test", &frame, 5).expect("decompresses"), b"hello");
         assert!(matches!(decompress("test", &frame, 4), Err(FormatError::TooLarge { .. })));
         assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
         assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
+    }
+
+    #[test]
+    fn a_frame_that_does_not_say_how_long_it_is_is_read_as_well() {
+        for bytes in [0, 5, 300_000] {
+            let content = vec![b'x'; bytes];
+            let mut compressor = zstd::bulk::Compressor::new(LEVEL).expect("makes one");
+            compressor.include_contentsize(false).expect("known");
+            let frame = compressor.compress(&content).expect("compresses");
+            assert!(matches!(zstd_safe::get_frame_content_size(&frame), Ok(None)));
+            assert!(decompress("test", &frame, 300_000).expect("decompresses") == content);
+            assert!(decompress("test", &[&frame[..], b"x"].concat(), 300_000).is_err());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! to its id.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -198,12 +199,37 @@ impl Block {
         }
         Ok(chunk)
     }
+
+    /// Takes several chunks out of it, verified; kept together with the block, they can go to another thread.
+    ///
+    /// # Errors
+    /// [`Damage`] if the bytes at one of the places are not the chunk.
+    pub(crate) fn chunks(self: Arc<Self>, wanted: &[(ChunkId, ChunkPlacement)]) -> Result<VerifiedChunks, Damage> {
+        let mut ranges = Vec::with_capacity(wanted.len());
+        for (id, placement) in wanted {
+            let begin = usize::try_from(placement.offset).unwrap_or(usize::MAX);
+            ranges.push((*id, begin..begin + self.chunk(*id, placement)?.len()));
+        }
+        Ok(VerifiedChunks { block: self, ranges })
+    }
+}
+
+/// Chunks of one block that are what they should be.
+#[derive(Debug)]
+pub(crate) struct VerifiedChunks {
+    block: Arc<Block>,
+    ranges: Vec<(ChunkId, Range<usize>)>,
+}
+
+impl VerifiedChunks {
+    /// Their ids and bytes, in the order asked for.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ChunkId, &[u8])> {
+        self.ranges.iter().filter_map(|(id, range)| Some((*id, self.block.content.get(range.clone())?)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use object_store::memory::InMemory;
 
     use super::*;

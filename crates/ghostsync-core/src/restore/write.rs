@@ -5,9 +5,10 @@
 //! final name, and what a cut run leaves behind is recognised by its name. Holes stay holes.
 //!
 //! A few plain threads share the files of a window; when all of them are done, hard links are made and
-//! directories that are finished get their metadata, in order. Blocks are decoded here, one after the other, so
-//! that memory depends neither on the size of a file nor on how well it compresses.
+//! directories that are finished get their metadata, in order. Blocks are decoded here, of a large file a few
+//! ahead, so that memory depends neither on the size of a file nor on how well it compresses.
 
+mod ahead;
 mod unfinished;
 
 use std::collections::HashMap;
@@ -38,7 +39,7 @@ use crate::tree_path::TreePath;
 const THREADS: usize = 3;
 
 /// Decoded blocks are kept up to so many bytes, for the files that share them.
-const RECENT_BLOCK_BYTES: usize = 32 << 20;
+const RECENT_BLOCK_BYTES: usize = 16 << 20;
 
 /// A regular file that is to be written.
 #[derive(Debug)]
@@ -261,16 +262,9 @@ impl Writer {
             self.advance(0, bytes);
             self.interrupt.check().map_err(Stop::Ended)
         };
-        let mut current: Option<(BlockRef, Arc<Block>)> = None;
-        for (id, placement) in &piece.chunks {
-            let at = BlockRef::of(placement);
-            let block = match current.take() {
-                Some((known, block)) if known == at => block,
-                _ => self.block(at, blocks)?,
-            };
-            file.push(*id, block.chunk(*id, placement).map_err(Stop::Damage)?, &step)?;
-            current = Some((at, block));
-        }
+        let decode =
+            |chunks: &[(ChunkId, ChunkPlacement)]| self.block(chunks, blocks)?.chunks(chunks).map_err(Stop::Damage);
+        ahead::each_chunk(&piece.chunks, decode, |id, data| file.push(id, data, &step))?;
         if piece.last
             && let State::Writing(file) = std::mem::replace(state, State::Failed)
         {
@@ -282,7 +276,10 @@ impl Writer {
         Ok(())
     }
 
-    fn block(&self, at: BlockRef, blocks: &Blocks) -> std::result::Result<Arc<Block>, Stop> {
+    /// The block of these chunks.
+    fn block(&self, chunks: &[(ChunkId, ChunkPlacement)], blocks: &Blocks) -> std::result::Result<Arc<Block>, Stop> {
+        let [(_, first), ..] = chunks else { return Err(Stop::Ended(Error::internal("no chunk of a block"))) };
+        let at = BlockRef::of(first);
         if let Some(block) = lock(&self.recent).get(&at) {
             return Ok(block);
         }
@@ -292,7 +289,11 @@ impl Writer {
             None => return Err(Stop::Ended(Error::internal("a window lacks a block of its files"))),
         };
         let block = Arc::new(Block::decode(at, stored).map_err(Stop::Damage)?);
-        lock(&self.recent).insert(at, Arc::clone(&block), block.bytes());
+        // One that a large file has for itself is not wanted again.
+        let wanted_bytes: u64 = chunks.iter().map(|(_, placement)| u64::from(placement.bytes)).sum();
+        if wanted_bytes < block.bytes() as u64 {
+            lock(&self.recent).insert(at, Arc::clone(&block), block.bytes());
+        }
         Ok(block)
     }
 
@@ -365,6 +366,7 @@ mod tests {
     use crate::id::{PackName, SessionId};
     use crate::observer::NoObserver;
     use crate::restore::tests::{file, temporary_root};
+    use crate::testing::tree::noise;
 
     fn writer(keep_going: bool) -> Writer {
         Writer::new(User::current(), keep_going, Interrupt::default(), Arc::new(NoObserver))
@@ -438,6 +440,37 @@ mod tests {
         assert_names(&folder, &["0", "1", "2", "further", "large"]);
         let there = std::fs::metadata(folder.path().join("further")).expect("is there");
         assert_eq!((there.len(), there.nlink(), there.mtime()), (150_000, 2, 1_600_000_000));
+    }
+
+    #[test]
+    fn a_piece_of_many_blocks_is_written_in_order_and_fails_as_a_whole() {
+        const BLOCKS: u32 = 20;
+        for damaged in [None, Some(0), Some(7), Some(BLOCKS - 1)] {
+            let (folder, root) = temporary_root();
+            let mut window = Window::default();
+            let mut chunks = Vec::new();
+            let mut content = Vec::new();
+            for number in 0..BLOCKS {
+                let parts = [noise(number.into(), 3000), noise(u64::from(number) + 100, 10)];
+                chunks.extend(put(&mut window.blocks, number, &[&parts[0], &parts[1]]));
+                content.extend(parts.concat());
+            }
+            if let Some(damaged) = damaged {
+                // Decodes, and holds something else: two chunks change places.
+                let at = damaged as usize * 2;
+                let (first, second) = (chunks[at].0, chunks[at + 1].0);
+                (chunks[at].0, chunks[at + 1].0) = (second, first);
+            }
+            window.pieces.push(piece(&job(&root, file("a", &content)), &chunks, true));
+            let result = writer(false).write_window(window);
+            if damaged.is_some() {
+                assert_eq!(result.expect_err("damaged").kind(), ErrorKind::Corrupt);
+                assert_names(&folder, &[]);
+            } else {
+                assert_eq!(result.expect("writes").written, 1);
+                assert!(std::fs::read(folder.path().join("a")).expect("is there") == content);
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::chunk::{Cutter, Rule};
+use super::database::is_database;
 use super::found::size_of;
 use super::holes;
 use super::read::ReadEvent;
@@ -70,7 +71,7 @@ pub(super) fn read_content(
         file,
         interrupt,
         sink,
-        cutter: Cutter::new(rule, data_bytes),
+        cutter: Cutter::new(rule, data_bytes, || is_database(file)),
         hasher: blake3::Hasher::new(),
         offset: 0,
         holes: Vec::with_capacity(holes.len()),
@@ -163,7 +164,10 @@ impl Reading<'_> {
         }
         self.offset += hole.length;
         self.holes.push(hole);
-        Ok(())
+        match self.cutter.skip(hole.length) {
+            Some(chunk) => self.hand_over(ChunkId::of(&chunk), chunk),
+            None => Ok(()),
+        }
     }
 
     fn finish(mut self) -> std::result::Result<Content, Stop> {

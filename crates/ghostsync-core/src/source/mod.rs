@@ -9,6 +9,7 @@
 
 mod chunk;
 mod content;
+mod database;
 mod excludes;
 mod found;
 mod handle;

@@ -168,6 +168,48 @@ fn holes_are_found_where_the_file_system_has_them_and_zeros_are_data() {
     assert_eq!((content.holes, seen.chunks.len()), (vec![Hole { offset: 0, length: 1 << 20 }], 0));
 }
 
+/// A database by its header, and otherwise noise.
+fn database(bytes: usize) -> Vec<u8> {
+    let mut content = noise(7, bytes);
+    content[..16].copy_from_slice(b"SQLite format 3\0");
+    content[16..24].copy_from_slice(&[16, 0, 1, 1, 0, 64, 32, 32]);
+    content
+}
+
+#[test]
+fn a_database_is_known_by_its_header_and_keeps_its_windows_when_pages_become_a_hole() {
+    const WINDOW: usize = 64 << 10;
+    let directory = tempdir().expect("a temporary directory");
+    let path = directory.path().join("no-name-for-a-database.txt");
+    let mut bytes = database(20 * WINDOW + 4096);
+    fs::write(&path, &bytes).expect("written");
+    let (before, seen) = read_stable(directory.path());
+    assert_eq!(whole(&before, &seen), bytes);
+    let expected: Vec<_> = bytes.chunks(WINDOW).map(|window| (ChunkId::of(window), window.len() as u32)).collect();
+    assert_eq!(before.chunks, expected);
+
+    // Half of a window, all of the next and the begin of the one after it.
+    let (begin, end) = (4 * WINDOW + WINDOW / 2, 6 * WINDOW + 4096);
+    let file = File::create(&path).expect("created");
+    file.write_all_at(&bytes[..begin], 0).expect("written");
+    file.write_all_at(&bytes[end..], end as u64).expect("written");
+    bytes[begin..end].fill(0);
+    let (after, seen) = read_stable(directory.path());
+    assert_eq!(whole(&after, &seen), bytes);
+    if after.holes.is_empty() {
+        return eprintln!("skipped: the temporary directory has no holes");
+    }
+    assert_eq!((&after.chunks[..4], &after.chunks[6..]), (&expected[..4], &expected[7..]));
+    let shortened = [&bytes[4 * WINDOW..begin], &bytes[end..7 * WINDOW]].map(|data| (ChunkId::of(data), data.len()));
+    assert_eq!(after.chunks[4..6], shortened.map(|(id, bytes)| (id, bytes as u32)));
+
+    // What is no database any more is cut by content again.
+    bytes[0] = b's';
+    fs::write(&path, &bytes).expect("written");
+    let (other, _) = read_stable(directory.path());
+    assert!(!other.chunks.iter().any(|chunk| expected.contains(chunk)));
+}
+
 #[test]
 fn of_too_many_holes_the_largest_are_kept() {
     let directory = tempdir().expect("a temporary directory");
