@@ -35,6 +35,8 @@ pub(super) struct Blocks {
     filled: u64,
     returned: u64,
     jobs: SyncSender<Raw>,
+    /// Buffers that are empty again.
+    spare: Receiver<Vec<u8>>,
     done: Receiver<(u64, Result<SealedBlock>)>,
     waiting: BTreeMap<u64, SealedBlock>,
 }
@@ -43,15 +45,15 @@ impl Blocks {
     /// Starts the compressing threads.
     pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
         let (jobs, queue) = sync_channel::<Raw>(THREADS);
-        let (sender, done) = channel();
+        let ((sender, done), (emptied, spare)) = (channel(), channel());
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
-            let (queue, sender) = (Arc::clone(&queue), sender.clone());
-            scope.spawn(move || compress(&queue, &sender));
+            let (queue, sender, emptied) = (Arc::clone(&queue), sender.clone(), emptied.clone());
+            scope.spawn(move || compress(&queue, &emptied, &sender));
         }
-        let (content, chunks) = (Vec::with_capacity(BLOCK_BYTES * 2), Vec::new());
+        let (content, chunks) = (Vec::with_capacity(BLOCK_BYTES), Vec::new());
         let (filled, returned, waiting) = (0, 0, BTreeMap::new());
-        Self { content, chunks, of_large_file: true, filled, returned, jobs, done, waiting }
+        Self { content, chunks, of_large_file: true, filled, returned, jobs, spare, done, waiting }
     }
 
     /// Adds a chunk.
@@ -71,7 +73,8 @@ impl Blocks {
         if self.chunks.is_empty() {
             return Ok(());
         }
-        let content = std::mem::replace(&mut self.content, Vec::with_capacity(BLOCK_BYTES * 2));
+        let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES));
+        let content = std::mem::replace(&mut self.content, spare);
         let chunks = std::mem::take(&mut self.chunks);
         let of_large_file = std::mem::replace(&mut self.of_large_file, true);
         let raw = Raw { number: self.filled, of_large_file, content, chunks };
@@ -105,13 +108,18 @@ impl Blocks {
     }
 }
 
-fn compress(queue: &Mutex<Receiver<Raw>>, done: &Sender<(u64, Result<SealedBlock>)>) {
+fn compress(queue: &Mutex<Receiver<Raw>>, emptied: &Sender<Vec<u8>>, done: &Sender<(u64, Result<SealedBlock>)>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(raw) = job else { return };
+        let Ok(mut raw) = job else { return };
         let level = level(&raw.content, raw.of_large_file);
         let frame = frame::compress_at(level, "block", &raw.content).map_err(Error::from);
         let block = frame.map(|frame| SealedBlock { frame, chunks: raw.chunks });
+        // The buffer of a large chunk is not kept.
+        if raw.content.capacity() <= BLOCK_BYTES * 2 {
+            raw.content.clear();
+            drop(emptied.send(raw.content));
+        }
         if done.send((raw.number, block)).is_err() {
             return;
         }

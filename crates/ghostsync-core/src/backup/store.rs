@@ -30,7 +30,7 @@ use crate::tree_path::TreePath;
 /// Files that are being read or wait to be taken.
 const MAX_FILES_AHEAD: usize = 1024;
 /// Their bytes, as far as they are in memory; one file may be larger.
-const MAX_BYTES_AHEAD: u64 = 16 << 20;
+const MAX_BYTES_AHEAD: u64 = 8 << 20;
 /// What one file can have in memory at most: its chunks that wait, and the one being cut.
 const MAX_FILE_BYTES_AHEAD: u64 = 24 << 20;
 /// Entries that wait for a block, before it is sealed early.

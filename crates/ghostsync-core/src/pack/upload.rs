@@ -12,8 +12,8 @@ use crate::interrupt::Waiter;
 use crate::observer::{Observer, Progress};
 use crate::store::Store;
 
-/// Packs in flight at once; each is about 16 MiB in memory. Two keep a line of 200 Mbit/s busy at 30 ms.
-const PACKS_IN_FLIGHT: usize = 3;
+/// Packs in flight at once; each is about 16 MiB in memory, and takes longer than the round trips that it needs.
+const PACKS_IN_FLIGHT: usize = 2;
 
 /// Sends packs from a plain thread. Dropping it gives up what is in flight: garbage that nothing refers to.
 #[derive(Debug)]

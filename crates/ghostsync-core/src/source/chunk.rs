@@ -5,6 +5,8 @@
 //! databases: their pages never move, so they are cut in windows of the file, and a page that changes costs its
 //! window. No reader depends on the rule: it is free to change.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use fastcdc::v2020::{self, Normalization};
 
@@ -84,12 +86,19 @@ enum Way {
     Windows(usize),
 }
 
+// The buffer of the last file that this thread has cut: a new one for each costs more than reading into it.
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The data of one file on its way into chunks.
 #[derive(Debug)]
 pub(super) struct Cutter {
     rule: Rule,
     way: Way,
     buffer: Vec<u8>,
+    /// So much of the buffer is used.
+    capacity: usize,
     /// What of the buffer is data that was not cut yet.
     begin: usize,
     end: usize,
@@ -107,9 +116,13 @@ impl Cutter {
             (Way::Windows(rule.window_bytes), rule.window_bytes.max(WINDOWS_BYTES))
         } else {
             // Room for one largest chunk behind a rest that is just too short to be cut.
-            (Way::ByContent, rule.max_bytes * 2)
+            (Way::ByContent, expected.min(rule.max_bytes * 2))
         };
-        Self { rule, way, buffer: vec![0; capacity], begin: 0, end: 0 }
+        let mut buffer = BUFFER.take();
+        if buffer.len() < capacity {
+            buffer.resize(capacity, 0);
+        }
+        Self { rule, way, buffer, capacity, begin: 0, end: 0 }
     }
 
     /// Where to put more data; call [`Cutter::filled`] then, and take all chunks before the next call.
@@ -119,12 +132,12 @@ impl Cutter {
             self.end -= self.begin;
             self.begin = 0;
         }
-        self.buffer.get_mut(self.end..).unwrap_or_default()
+        self.buffer.get_mut(self.end..self.capacity).unwrap_or_default()
     }
 
     /// So many bytes were put into the space.
     pub(super) fn filled(&mut self, bytes: usize) {
-        self.end = self.buffer.len().min(self.end + bytes);
+        self.end = self.capacity.min(self.end + bytes);
     }
 
     /// Takes a chunk, if enough data is there to know where it ends.
@@ -161,10 +174,9 @@ impl Cutter {
         if !matches!(self.way, Way::Whole) {
             return self.take_any();
         }
-        let mut chunk = std::mem::take(&mut self.buffer);
-        chunk.truncate(self.end);
+        let chunk = self.buffer.get(..self.end).map(Bytes::copy_from_slice);
         (self.begin, self.end) = (0, 0);
-        (!chunk.is_empty()).then(|| chunk.into())
+        chunk.filter(|chunk| !chunk.is_empty())
     }
 
     fn take_any(&mut self) -> Option<Bytes> {
@@ -176,6 +188,12 @@ impl Cutter {
         let chunk = data.get(..bytes)?;
         self.begin += chunk.len();
         Some(Bytes::copy_from_slice(chunk))
+    }
+}
+
+impl Drop for Cutter {
+    fn drop(&mut self) {
+        BUFFER.set(std::mem::take(&mut self.buffer));
     }
 }
 
