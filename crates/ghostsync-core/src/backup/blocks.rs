@@ -8,7 +8,7 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 
-use super::level::level;
+use super::effort::effort;
 use crate::error::{Error, Result};
 use crate::format::frame::Compressor;
 use crate::id::ChunkId;
@@ -22,7 +22,7 @@ const THREADS: usize = 2;
 struct Raw {
     number: u64,
     /// All chunks are parts of large files.
-    of_large_file: bool,
+    of_large_files: bool,
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
 }
@@ -31,7 +31,7 @@ struct Raw {
 pub(super) struct Blocks {
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
-    of_large_file: bool,
+    of_large_files: bool,
     filled: u64,
     returned: u64,
     jobs: SyncSender<Raw>,
@@ -52,7 +52,7 @@ impl Blocks {
         }
         let (content, chunks) = (Vec::with_capacity(BLOCK_BYTES * 2), Vec::new());
         let (filled, returned, waiting) = (0, 0, BTreeMap::new());
-        Ok(Self { content, chunks, of_large_file: true, filled, returned, jobs, done, waiting })
+        Ok(Self { content, chunks, of_large_files: true, filled, returned, jobs, done, waiting })
     }
 
     /// Adds a chunk.
@@ -63,7 +63,7 @@ impl Blocks {
         let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk of over 4 GiB"))?;
         self.content.extend_from_slice(bytes);
         self.chunks.push((chunk, length));
-        self.of_large_file &= of_large_file;
+        self.of_large_files &= of_large_file;
         if self.content.len() >= BLOCK_BYTES { self.seal() } else { Ok(()) }
     }
 
@@ -74,8 +74,8 @@ impl Blocks {
         }
         let content = std::mem::replace(&mut self.content, Vec::with_capacity(BLOCK_BYTES * 2));
         let chunks = std::mem::take(&mut self.chunks);
-        let of_large_file = std::mem::replace(&mut self.of_large_file, true);
-        let raw = Raw { number: self.filled, of_large_file, content, chunks };
+        let of_large_files = std::mem::replace(&mut self.of_large_files, true);
+        let raw = Raw { number: self.filled, of_large_files, content, chunks };
         self.filled += 1;
         self.jobs.send(raw).map_err(|_| Error::internal("the compressing threads ended"))
     }
@@ -110,7 +110,7 @@ fn compress(mut compressor: Compressor, queue: &Mutex<Receiver<Raw>>, done: &Sen
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(raw) = job else { return };
-        let frame = compressor.compress(level(&raw.content, raw.of_large_file), &raw.content).map_err(Error::from);
+        let frame = compressor.compress(effort(&raw.content, raw.of_large_files), &raw.content).map_err(Error::from);
         let block = frame.map(|frame| SealedBlock { frame, chunks: raw.chunks });
         if done.send((raw.number, block)).is_err() {
             return;

@@ -21,10 +21,32 @@ const MAX_AT_ONCE_BYTES: u64 = 16 << 20;
 /// # Errors
 /// [`FormatError::Frame`] if the compressor fails, which only a lack of memory makes it do.
 pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-    Compressor::new(what)?.compress(LEVEL, content)
+    Compressor::new(what)?.compress(Effort::Usual, content)
 }
 
-/// Makes frames as [`compress`] does, one after the other in the same memory, each at a level of its own.
+/// How hard a compressor tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// [`LEVEL`].
+    Usual,
+    /// Three quarters of the time, for a few percent of the size.
+    Less,
+    /// For what cannot be made smaller: next to no time. What comes twice is still found.
+    Least,
+}
+
+impl Effort {
+    /// The level, and the logarithm of the number of places that the search remembers, 0 for that of the level.
+    fn parameters(self) -> (i32, u32) {
+        match self {
+            Self::Usual => (LEVEL, 0),
+            Self::Less => (2, 15),
+            Self::Least => (-20, 0),
+        }
+    }
+}
+
+/// Makes frames as [`compress`] does, one after the other in the same memory.
 pub(crate) struct Compressor {
     what: &'static str,
     inner: zstd::bulk::Compressor<'static>,
@@ -39,8 +61,13 @@ impl Compressor {
         Ok(Self { what, inner: inner.map_err(|source| FormatError::Frame { what, source })? })
     }
 
-    pub(crate) fn compress(&mut self, level: i32, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-        let compressed = self.inner.set_compression_level(level).and_then(|()| self.inner.compress(content));
+    pub(crate) fn compress(&mut self, effort: Effort, content: &[u8]) -> Result<Vec<u8>, FormatError> {
+        let (level, hash_log) = effort.parameters();
+        let inner = &mut self.inner;
+        let compressed = inner.set_compression_level(level).and_then(|()| {
+            inner.set_parameter(zstd_safe::CParameter::HashLog(hash_log))?;
+            inner.compress(content)
+        });
         compressed.map_err(|source| FormatError::Frame { what: self.what, source })
     }
 }
