@@ -120,6 +120,9 @@ mod tests {
         assert!(matches!(decompress("test", &frame, 4), Err(FormatError::TooLarge { .. })));
         assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
         assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
+        // A frame without content, which adds nothing to the whole.
+        let empty = compress("test", b"").expect("compresses");
+        assert!(decompress("test", &[&frame[..], &empty].concat(), 50).is_err());
         assert!(decompress("test", b"", 5).is_err());
     }
 
