@@ -8,7 +8,7 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 
-use super::level::level;
+use super::effort::effort;
 use crate::error::{Error, Result};
 use crate::format::frame;
 use crate::id::ChunkId;
@@ -22,7 +22,7 @@ const THREADS: usize = 2;
 struct Raw {
     number: u64,
     /// All chunks are parts of large files.
-    of_large_file: bool,
+    of_large_files: bool,
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
 }
@@ -31,7 +31,7 @@ struct Raw {
 pub(super) struct Blocks {
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
-    of_large_file: bool,
+    of_large_files: bool,
     filled: u64,
     returned: u64,
     jobs: SyncSender<Raw>,
@@ -53,7 +53,7 @@ impl Blocks {
         }
         let (content, chunks) = (Vec::with_capacity(BLOCK_BYTES), Vec::new());
         let (filled, returned, waiting) = (0, 0, BTreeMap::new());
-        Self { content, chunks, of_large_file: true, filled, returned, jobs, spare, done, waiting }
+        Self { content, chunks, of_large_files: true, filled, returned, jobs, spare, done, waiting }
     }
 
     /// Adds a chunk.
@@ -64,7 +64,7 @@ impl Blocks {
         let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk of over 4 GiB"))?;
         self.content.extend_from_slice(bytes);
         self.chunks.push((chunk, length));
-        self.of_large_file &= of_large_file;
+        self.of_large_files &= of_large_file;
         if self.content.len() >= BLOCK_BYTES { self.seal() } else { Ok(()) }
     }
 
@@ -76,8 +76,8 @@ impl Blocks {
         let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES));
         let content = std::mem::replace(&mut self.content, spare);
         let chunks = std::mem::take(&mut self.chunks);
-        let of_large_file = std::mem::replace(&mut self.of_large_file, true);
-        let raw = Raw { number: self.filled, of_large_file, content, chunks };
+        let of_large_files = std::mem::replace(&mut self.of_large_files, true);
+        let raw = Raw { number: self.filled, of_large_files, content, chunks };
         self.filled += 1;
         self.jobs.send(raw).map_err(|_| Error::internal("the compressing threads ended"))
     }
@@ -112,8 +112,8 @@ fn compress(queue: &Mutex<Receiver<Raw>>, emptied: &Sender<Vec<u8>>, done: &Send
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut raw) = job else { return };
-        let level = level(&raw.content, raw.of_large_file);
-        let frame = frame::compress_at(level, "block", &raw.content).map_err(Error::from);
+        let effort = effort(&raw.content, raw.of_large_files);
+        let frame = frame::compress_with(effort, "block", &raw.content).map_err(Error::from);
         let block = frame.map(|frame| SealedBlock { frame, chunks: raw.chunks });
         // The buffer of a large chunk is not kept.
         if raw.content.capacity() <= BLOCK_BYTES * 2 {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
+use zstd::zstd_safe::{CParameter, find_frame_compressed_size, get_frame_content_size};
 
 use super::FormatError;
 
@@ -29,14 +29,36 @@ thread_local! {
 /// # Errors
 /// [`FormatError::Frame`] if the compressor fails, which only a lack of memory makes it do.
 pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-    compress_at(LEVEL, what, content)
+    compress_with(Effort::Usual, what, content)
 }
 
-/// Compresses as [`compress`] does, at another level.
+/// How hard a compressor tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// [`LEVEL`].
+    Usual,
+    /// Three quarters of the time, for a few percent of the size.
+    Less,
+    /// For what cannot be made smaller: next to no time. What comes twice is still found.
+    Least,
+}
+
+impl Effort {
+    /// The level, and the logarithm of the number of places that the search remembers, 0 for that of the level.
+    fn parameters(self) -> (i32, u32) {
+        match self {
+            Self::Usual => (LEVEL, 0),
+            Self::Less => (2, 15),
+            Self::Least => (-20, 0),
+        }
+    }
+}
+
+/// Compresses as [`compress`] does, with another effort.
 ///
 /// # Errors
 /// As there.
-pub(crate) fn compress_at(level: i32, what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
+pub(crate) fn compress_with(effort: Effort, what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
     let make = || {
         let mut compressor = Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
@@ -44,7 +66,9 @@ pub(crate) fn compress_at(level: i32, what: &'static str, content: &[u8]) -> Res
     };
     let compressed = COMPRESSOR.with_borrow_mut(|kept| {
         let compressor = reused(kept, make)?;
+        let (level, hash_log) = effort.parameters();
         compressor.set_compression_level(level)?;
+        compressor.set_parameter(CParameter::HashLog(hash_log))?;
         compressor.compress(content)
     });
     compressed.map_err(|source| FormatError::Frame { what, source })
@@ -110,7 +134,9 @@ mod tests {
         assert!(decompress("test", &frame[..frame.len() - 1], 5).is_err());
         assert!(decompress("test", &[&frame[..], &frame[..]].concat(), 50).is_err());
         assert!(decompress("test", b"", 5).is_err());
+        // A frame without content, which adds nothing to the whole.
         let empty = compress("test", b"").expect("compresses");
+        assert!(decompress("test", &[&frame[..], &empty].concat(), 50).is_err());
         assert_eq!(decompress("test", &empty, 0).expect("decompresses"), b"");
         assert!(decompress("test", &[&frame[..], b"x"].concat(), 50).is_err());
         assert!(decompress("test", &[b"x", &frame[..]].concat(), 50).is_err());

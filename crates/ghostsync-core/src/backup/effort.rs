@@ -1,26 +1,19 @@
-//! How hard a block is compressed: the level follows from its bytes, and from whether they are parts of large files.
+//! How hard a block is compressed: that follows from its bytes, and from whether they are parts of large files.
 
-use crate::format::frame::LEVEL;
-
-/// Of a large file: four fifths of the time for a few percent of the size. Small files, which are many and alike, are
-/// worth the usual level.
-const LARGE_FILE_LEVEL: i32 = 2;
-
-/// Of what cannot be made smaller: parts that come twice are still found.
-const NOISE_LEVEL: i32 = -20;
+use crate::format::frame::Effort;
 
 /// Places in a block that are looked at, and bytes at each of them.
 const SAMPLES: usize = 64;
 const SAMPLE_BYTES: usize = 128;
 
-/// Chooses the zstd level of a block.
-pub(super) fn level(content: &[u8], of_large_file: bool) -> i32 {
+/// Chooses for a block. Small files, which are many and alike, are worth the usual effort.
+pub(super) fn effort(content: &[u8], of_large_files: bool) -> Effort {
     if is_noise(content) {
-        NOISE_LEVEL
-    } else if of_large_file {
-        LARGE_FILE_LEVEL
+        Effort::Least
+    } else if of_large_files {
+        Effort::Less
     } else {
-        LEVEL
+        Effort::Usual
     }
 }
 
@@ -44,7 +37,7 @@ fn is_noise(content: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::frame::compress_at;
+    use crate::format::frame::compress_with;
     use crate::testing::tree::noise;
 
     #[test]
@@ -62,13 +55,13 @@ mod tests {
         for seed in 0..50 {
             assert!(is_noise(&noise(seed, 512 << 10)) && is_noise(&noise(seed, 5000)), "{seed}");
         }
-        assert_eq!([level(&text.as_bytes()[..1000], false), level(text.as_bytes(), true)], [LEVEL, LARGE_FILE_LEVEL]);
+        assert_eq!([effort(text.as_bytes(), false), effort(text.as_bytes(), true)], [Effort::Usual, Effort::Less]);
     }
 
     #[test]
     fn noise_that_comes_twice_is_stored_once() {
         let content = noise(5, 100_000).repeat(2);
-        let frame = compress_at(level(&content, true), "test", &content).expect("compresses");
+        let frame = compress_with(effort(&content, true), "test", &content).expect("compresses");
         assert!((100_000..110_000).contains(&frame.len()));
     }
 }
