@@ -109,7 +109,7 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
         context.journal.start(begin);
         let mut decider = Decider::new(&context.matcher, context.options.reread);
         let left = seen.read()?;
-        let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone());
+        let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone()).ahead(scope);
         for pair in Merge::new(left, right) {
             context.options.interrupt.check()?;
             let (step, problem) = decider.decide(pair?);

@@ -14,9 +14,6 @@ pub const LEVEL: i32 = 3;
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// So much memory is set aside at once on the word of a frame's header.
-const MAX_AT_ONCE_BYTES: u64 = 16 << 20;
-
 // The tables of a compressor are some MiB, which cost more to make than a small frame to compress.
 thread_local! {
     static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
@@ -102,10 +99,16 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
 
 /// Decompresses a frame whose header says how long its content is, and after which nothing follows; `None` for others.
 ///
-/// There is no window to keep beside the content, and each byte is written once.
+/// There is no window to keep beside the content, and each byte is written once. Frames with more content than the
+/// largest window, and those that claim a larger one, are not for this.
 fn decompress_at_once(frame: &[u8], limit: u64) -> Option<io::Result<Vec<u8>>> {
+    let [descriptor, window, ..] = frame.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])? else { return None };
+    let window_is_content = descriptor & 0x20 != 0;
+    if !window_is_content && u32::from(*window) > (MAX_WINDOW_LOG - 10) << 3 {
+        return None;
+    }
     let content_bytes = get_frame_content_size(frame).ok()??;
-    if content_bytes > limit.min(MAX_AT_ONCE_BYTES) || find_frame_compressed_size(frame) != Ok(frame.len()) {
+    if content_bytes > limit.min(1 << MAX_WINDOW_LOG) || find_frame_compressed_size(frame) != Ok(frame.len()) {
         return None;
     }
     let capacity = usize::try_from(content_bytes).ok()?;
@@ -189,6 +192,17 @@ mod tests {
             |window_log: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, (window_log - 10) << 3, 9, 0, 0][..], b"x"].concat();
         assert_eq!(decompress("test", &frame(23), 1).expect("decompresses"), b"x");
         assert!(matches!(decompress("test", &frame(24), 1), Err(FormatError::Frame { .. })));
+    }
+
+    #[test]
+    fn a_claimed_window_is_refused_whether_or_not_the_length_of_the_content_is_known() {
+        // Magic; content size in two bytes, less 256; window descriptor; one last raw block of 256 bytes.
+        let frame =
+            |window| [&[0x28, 0xb5, 0x2f, 0xfd, 0x40, window, 0, 0, 0x01, 0x08, 0x00][..], &[b'x'; 256]].concat();
+        assert_eq!(decompress("test", &frame(13 << 3), 256).expect("decompresses"), [b'x'; 256]);
+        for window in [13 << 3 | 1, 14 << 3] {
+            assert!(matches!(decompress("test", &frame(window), 256), Err(FormatError::Frame { .. })));
+        }
     }
 
     #[test]

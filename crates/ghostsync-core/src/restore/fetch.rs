@@ -26,13 +26,13 @@ use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 
 /// Stored bytes of a window.
-const WINDOW_BYTES: u64 = 8 << 20;
+const WINDOW_BYTES: u64 = 6 << 20;
 
 /// Files, chunks and other parts of a window, which take memory of their own.
 const WINDOW_PARTS: usize = 1 << 16;
 
 /// Stored blocks are kept up to so many bytes: those that two windows share, and those of files with equal parts.
-const RECENT_BYTES: usize = 8 << 20;
+const RECENT_BYTES: usize = 4 << 20;
 
 const READS_IN_FLIGHT: usize = 8;
 

@@ -39,7 +39,7 @@ use crate::tree_path::TreePath;
 const THREADS: usize = 3;
 
 /// Decoded blocks are kept up to so many bytes, for the files that share them.
-const RECENT_BLOCK_BYTES: usize = 8 << 20;
+const RECENT_BLOCK_BYTES: usize = 4 << 20;
 
 /// A regular file that is to be written.
 #[derive(Debug)]

@@ -5,6 +5,8 @@
 //! at every step, so pages that refer to each other in a circle cannot be followed for ever.
 
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::Scope;
 
 use super::pages::{Access, Pages};
 use crate::entry::ChunkList;
@@ -29,6 +31,9 @@ impl TreeRef {
 
 /// A root page's pack up to this size is fetched whole even to look at one path.
 const SMALL_PACK_BYTES: u64 = 4 << 20;
+
+/// Decoded pages that wait for whoever takes them.
+const PAGES_AHEAD: usize = 4;
 
 /// Streams the entries of a tree, in order, at and below a path.
 #[derive(Debug)]
@@ -127,6 +132,22 @@ impl TreeIter {
     pub(crate) fn new(pages: &Arc<Pages>, tree: Option<&TreeRef>, waiter: Waiter) -> Self {
         let reader = tree.map(|tree| TreeReader::new(Arc::clone(pages), tree, TreePath::root()));
         Self { reader, waiter, entries: Vec::new().into_iter(), pages: Vec::new() }
+    }
+
+    /// Reads and decodes on a thread of its own, a few pages ahead of whoever takes the entries.
+    pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> impl Iterator<Item = Result<Placed>> {
+        let (sender, receiver) = sync_channel(PAGES_AHEAD);
+        scope.spawn(move || {
+            while let Some(first) = self.next() {
+                let has_failed = first.is_err();
+                let page: Vec<Result<Placed>> =
+                    std::iter::once(first).chain(std::mem::take(&mut self.entries).map(Ok)).collect();
+                if sender.send(page).is_err() || has_failed {
+                    return;
+                }
+            }
+        });
+        receiver.into_iter().flatten()
     }
 
     /// The pages met so far, in the order they were read.
