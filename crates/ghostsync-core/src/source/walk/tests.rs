@@ -342,7 +342,6 @@ fn extended_attributes_of_everything_that_has_them() {
     expected.push(("z".into(), xattr("user.b", b"")));
     assert_eq!(read, expected);
 
-    let root = SourceRoot::open(directory.path()).expect("opened");
     let mut last = last.expect("found something");
     let file = fs::File::open(directory.path().join("z")).expect("opened");
     assert_eq!(xattr::of_file(&file).expect("read").len(), 2);
