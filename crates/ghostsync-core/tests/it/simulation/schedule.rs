@@ -225,11 +225,11 @@ impl Simulation {
         self.until_ended(process).await;
         let error =
             self.shared.lock().processes[process].ended.as_ref().and_then(|ended| Some(ended.error()?.to_string()));
+        self.shared.lock().violation.take().map_or(Ok(()), Err)?;
         if let Some(error) = error {
             return Err(format!("an error without trouble: {error}"));
         }
-        self.ended(process)?;
-        self.shared.lock().violation.take().map_or(Ok(()), Err)
+        self.ended(process)
     }
 
     /// Tells whether any process but this one prunes.
