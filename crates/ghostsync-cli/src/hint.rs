@@ -130,6 +130,11 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         ErrorKind::Corrupt if !opened => {
             "put config.json back from a copy of the repository; docs/recover-by-hand.md gets files back without it"
         }
+        // Its numbers have twenty digits.
+        ErrorKind::Corrupt if error.to_string().contains("log/0") => {
+            "nothing rebuilds the log: 'ghostsync check' names what to put back from the bucket's versions or a copy; \
+             until then docs/recover-by-hand.md gets files back"
+        }
         ErrorKind::Corrupt => {
             "'ghostsync check' names what is damaged, and what that affects; 'ghostsync repair' rebuilds what can be \
              rebuilt, 'restore --keep-going' restores the rest"

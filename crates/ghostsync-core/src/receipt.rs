@@ -53,6 +53,9 @@ pub struct Receipt {
     /// the directory goes on from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantined: Option<SnapshotId>,
+    /// The last claim of the branch when that was refused: what is promoted under a later one is for whoever made that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantined_under: Option<SessionId>,
     /// The session of a backup that is about to commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<SessionId>,
@@ -328,6 +331,7 @@ mod tests {
             directory: mark(42, 7, None),
             finished: "2025-06-01T10:00:00Z".parse().expect("a time"),
             quarantined: None,
+            quarantined_under: None,
             pending: None,
             unsettled: Vec::new(),
         }

@@ -25,6 +25,8 @@ fn prepared() -> Sandbox {
         assert!(config.contains(from));
         sandbox.write(&format!("{copy}/config.json"), config.replace(from, to));
     }
+    assert!(sandbox.shell("cp -a repo torn").code == 0);
+    sandbox.write("torn/log/00000000000000000001.json.zst", "no commit");
     sandbox
 }
 

@@ -99,6 +99,25 @@ fn every_kind_of_damage_is_named_with_and_without_a_cache() {
     assert_eq!(cached(&["check"], false).code, 0);
 }
 
+/// A repair rebuilds trees: whoever is sent there by what a damaged log says, or by a repair itself, is sent in a circle.
+#[test]
+fn of_a_damaged_log_nobody_is_told_that_a_repair_rebuilds_it() {
+    let sandbox = repository("content");
+    let newest = "log/00000000000000000003.json.zst";
+    let before = objects(&sandbox);
+    let (_, whole) = before.iter().find(|(name, _)| name == newest).expect("the newest commit");
+    for damaged in [None, Some(&whole[..whole.len() / 2])] {
+        for command in [&["snapshots"][..], &["backup", "source"], &["repair"], &["prune"]] {
+            put(&sandbox, newest, damaged);
+            let ran = sandbox.run(command);
+            put(&sandbox, newest, Some(whole));
+            assert_eq!(ran.code, 14, "{command:?}: {}", ran.stderr);
+            let hint = ran.stderr.lines().find(|line| line.starts_with("hint: ")).expect("a hint");
+            assert!(!hint.contains("repair") && hint.contains("recover-by-hand"), "{command:?}: {hint}");
+        }
+    }
+}
+
 #[test]
 fn the_commands_that_are_printed_go_on() {
     let sandbox = repository("content");

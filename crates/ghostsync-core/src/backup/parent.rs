@@ -17,7 +17,7 @@ use crate::format::commit::{Snapshot, TreeRef};
 use crate::guard::{Guard, Refusal};
 use crate::history::judge::{Overtaken, Standing};
 use crate::history::{Session, holder_of};
-use crate::id::SnapshotId;
+use crate::id::{SessionId, SnapshotId};
 use crate::receipt::{DirectoryMark, Receipt};
 use crate::repository::{Repository, State};
 
@@ -28,6 +28,8 @@ pub(super) struct Parent {
     /// The epoch that the writer holds, or that the branch has now.
     epoch: u64,
     holds: bool,
+    /// The claim in whose epoch that is, whoever made it and released it since.
+    claim: Option<SessionId>,
     /// Why the tree goes to a fork whatever happens.
     overtaken: Option<Overtaken>,
 }
@@ -55,7 +57,7 @@ impl Parent {
             _ => None,
         };
         let Some(path) = &options.receipt else {
-            return Ok(Self { snapshot: head, receipt: None, epoch, holds, overtaken });
+            return Ok(Self { snapshot: head, receipt: None, epoch, holds, claim: None, overtaken });
         };
         let refuse = |reason: String| -> Error {
             Refusal::plain(Guard::Receipt, format!("{}: {reason}", path.display())).into()
@@ -66,8 +68,11 @@ impl Parent {
         let mut repaired = std::iter::successors(head.as_ref(), |made| state.commit.snapshot(made.repaired?));
         let is_ours = |snapshot: &Snapshot| receipt.awaits(snapshot.session) || Some(snapshot.id) == receipt.snapshot;
         let is_ours = repaired.any(is_ours) || (head.is_none() && receipt.snapshot.is_none());
-        // A person has looked at what a guard refused here, and made it the head: the directory adopts its epoch.
-        let adopted = head.as_ref().is_some_and(|head| head.promoted.is_some() && head.promoted == receipt.quarantined);
+        // A person has looked at what a guard refused here, and made it the head: the directory adopts its epoch, unless
+        // the branch was claimed since, be it by another of this owner's name.
+        let claim = branch.and_then(|branch| branch.holder.as_ref()).map(|holder| holder.session);
+        let is_promoted = |head: &Snapshot| head.promoted.is_some() && head.promoted == receipt.quarantined;
+        let adopted = head.as_ref().is_some_and(is_promoted) && claim == receipt.quarantined_under;
         let is_head = is_ours || adopted;
         let snapshot = match receipt.snapshot {
             _ if is_head => head,
@@ -81,7 +86,8 @@ impl Parent {
         // An owner that claimed again, or another one of its name, has fenced what was restored before.
         let epoch = if holds && !adopted { receipt.epoch } else { epoch };
         let overtaken = overtaken.or((!is_head).then_some(Overtaken::OtherHead));
-        Ok(Self { snapshot, receipt: Some((path.clone(), receipt)), epoch, holds, overtaken })
+        let claim = claim.filter(|_| branch.is_some_and(|branch| branch.epoch == epoch));
+        Ok(Self { snapshot, receipt: Some((path.clone(), receipt)), epoch, holds, claim, overtaken })
     }
 
     /// What the session that stores it may do.
@@ -139,13 +145,14 @@ impl Parent {
     pub(super) fn keep_receipt(&self, context: &Context, snapshot: &Snapshot) -> Result<()> {
         let Some((path, receipt)) = &self.receipt else { return Ok(()) };
         let names = self.names(receipt, snapshot, context);
-        Receipt { pending: None, unsettled: Vec::new(), quarantined: None, ..names }.write(path)
+        Receipt { pending: None, unsettled: Vec::new(), quarantined: None, quarantined_under: None, ..names }
+            .write(path)
     }
 
     /// Notes in the receipt that the directory, as it is, was refused and is kept in quarantine.
     pub(super) fn note_quarantine(&self, snapshot: &Snapshot) -> Result<()> {
         let Some((path, receipt)) = &self.receipt else { return Ok(()) };
-        Receipt { quarantined: Some(snapshot.id), ..receipt.clone() }.write(path)
+        Receipt { quarantined: Some(snapshot.id), quarantined_under: self.claim, ..receipt.clone() }.write(path)
     }
 
     /// The receipt as it says that the directory equals a snapshot.

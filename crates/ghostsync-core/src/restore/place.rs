@@ -174,6 +174,7 @@ mod tests {
             directory: DirectoryMark::of(&directory).expect("is there"),
             finished: jiff::Timestamp::UNIX_EPOCH,
             quarantined: None,
+            quarantined_under: None,
             pending: None,
             unsettled: Vec::new(),
         };

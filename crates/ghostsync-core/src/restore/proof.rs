@@ -78,6 +78,7 @@ pub(super) fn receipt(
         directory: mark,
         finished: options.clock.now(),
         quarantined: None,
+        quarantined_under: None,
         pending: None,
         unsettled: Vec::new(),
     })

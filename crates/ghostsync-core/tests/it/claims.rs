@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, OnRefusal, backup};
+use ghostsync_core::guard::{Cap, Policy};
 use ghostsync_core::history::judge::Overtaken;
 use ghostsync_core::id::{SessionId, SnapshotId};
 use ghostsync_core::interrupt::Interrupt;
@@ -304,6 +305,26 @@ async fn a_holder_goes_on_from_its_own_quarantine_when_a_person_promotes_it_and_
     let head = bench.head().await;
     bench.write("a", "late", b"after the roll-back");
     let late = bench.back_up("a", bench.holding("a")).await;
+    bench.assert_forked(late, Overtaken::OtherHead, head, "a").await;
+}
+
+/// Two machines of one name, as when a pod is started again elsewhere: the later claim has fenced the first, for good.
+#[tokio::test]
+async fn a_promotion_under_a_later_claim_is_not_for_whoever_that_has_fenced() {
+    let bench = Bench::new().await;
+    bench.begin("a").await;
+    for file in 0..9 {
+        fs::remove_file(bench.path("a").join(format!("{file:02}"))).expect("removed");
+    }
+    let quarantined = BackupOptions { on_refusal: OnRefusal::Quarantine, ..bench.holding("a") };
+    let kept = bench.back_up("a", quarantined).await.expect("kept").snapshot.expect("a snapshot");
+    claim(&bench.repository, "main", "a", "another machine").await.expect("a claim");
+    promote(&bench.repository, kept, "a person").await.expect("promoted");
+
+    let head = bench.head().await;
+    bench.write("a", "late", b"of the first machine");
+    let policy = Policy { max_delete: Cap::Percent(100), ..Policy::default() };
+    let late = bench.back_up("a", BackupOptions { policy, ..bench.holding("a") }).await;
     bench.assert_forked(late, Overtaken::OtherHead, head, "a").await;
 }
 

@@ -61,6 +61,7 @@ fn receipt() -> Receipt {
         directory: DirectoryMark { id: DirectoryId { device: 4, inode: 5 }, born: None },
         finished: "2026-01-02T03:04:05Z".parse().expect("a time"),
         quarantined: None,
+        quarantined_under: None,
         pending: Some(SessionId::from_bytes([6; 16])),
         unsettled: Vec::new(),
     }

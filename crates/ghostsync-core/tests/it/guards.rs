@@ -333,6 +333,7 @@ async fn a_receipt_whose_snapshot_is_gone_is_refused_and_says_so() {
         directory: DirectoryMark::of(&bench.source()).expect("a directory"),
         finished: head.time,
         quarantined: None,
+        quarantined_under: None,
         pending: None,
         unsettled: Vec::new(),
     };

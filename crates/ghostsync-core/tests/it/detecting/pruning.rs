@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use ghostsync_core::guard::{Cap, Guard, Policy};
+use ghostsync_core::id::PackName;
 use ghostsync_core::maintain::{ForgetOptions, KeepRules, PruneReport, forget, plan_forget};
 use ghostsync_core::store::{StoreSettings, open_url};
 use ghostsync_core::testing::tree::noise;
@@ -185,6 +186,30 @@ async fn a_void_tip_is_never_the_head() {
 }
 
 /// The promise was not kept, or what a dead writer sent arrived in that moment: which of the two cannot be told.
+/// A prune's floor voids such a commit already; should a move ever come without one, this is the second line of defence.
+#[tokio::test]
+async fn what_refers_to_pages_that_were_moved_is_void() {
+    let memory = Arc::new(InMemory::new());
+    let repository = create(&memory).await;
+    let _ = back_up(&repository, "base").await;
+    let elsewhere = copy(&memory).await;
+    let late = back_up(&open(&elsewhere).await, "late").await.snapshot.expect("made");
+    let late_name = head(&open(&elsewhere).await).await;
+    let there: PackName = format!("{:020}-{}/000000", 1, SessionId::random()).parse().expect("a name");
+    let base = repository.state().await.expect("a state").commit.snapshots[0].clone();
+    memory.copy(&keys::meta_pack(base.tree.pack), &keys::meta_pack(there)).await.expect("moved");
+    let _ = append(&memory, |commit| commit.snapshots[0].tree.pack = there).await;
+    let _ = append(&memory, |_| {}).await;
+    pour(&elsewhere, &memory).await;
+
+    assert!(repository.state().await.expect("a state").commit.snapshot(late).is_none());
+    let report = checked(&open(&memory).await).await;
+    let void: Vec<_> = report.void.iter().map(|(key, _)| key.clone()).collect();
+    assert_eq!(void, [keys::tip(late_name).to_string()]);
+    assert!(report.damage.is_empty(), "{report:?}");
+    assert_eq!(content_of(&repository, base.id).await, "base");
+}
+
 #[tokio::test]
 async fn a_prune_that_is_not_alone_deletes_nothing_and_says_so() {
     let memory = Arc::new(InMemory::new());

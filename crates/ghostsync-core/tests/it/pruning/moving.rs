@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ghostsync_core::ErrorKind;
 use ghostsync_core::backup::BackupOutcome;
+use ghostsync_core::format::commit::Snapshot;
 use ghostsync_core::id::SnapshotId;
 use ghostsync_core::maintain::PruneOptions;
 use ghostsync_core::observer::NoObserver;
@@ -341,6 +342,23 @@ async fn a_restore_of_what_is_moved_meanwhile_says_so_and_succeeds_when_it_is_ru
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("moved"), "{error}");
     history.assert_all_restore("again").await;
+}
+
+/// A backup that goes on from it refers to its pages where they lie: moved, it would cost all that was uploaded since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_stays_where_it_is_although_its_branch_has_another_head() {
+    let (history, first, old) = needed_by_an_old_snapshot(Arc::new(InMemory::new())).await;
+    history.change(|commit| commit.snapshots.iter_mut().filter(|step| step.id == old).for_each(into_step)).await;
+    let before = history.state().await.commit;
+    let report = pruned(&history.repository).await;
+    assert_eq!(report.moved_packs, 0, "{report:?}");
+    assert_eq!(history.state().await.commit.snapshots, before.snapshots);
+    assert!(!packs_in(&history.objects).await.is_disjoint(&first));
+}
+
+fn into_step(snapshot: &mut Snapshot) {
+    (snapshot.branch, snapshot.onto, snapshot.complete) = ("wip/main/writer".into(), Some("main".into()), false);
+    snapshot.id = snapshot.derive_id().expect("an id");
 }
 
 /// The copies that the old snapshot was to refer to went with the head that had them.

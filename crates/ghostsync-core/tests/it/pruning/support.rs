@@ -124,16 +124,19 @@ impl History {
 
     /// Commits a state without the snapshots that are chosen; heads of branches stay.
     pub(super) async fn forget(&self, mut which: impl FnMut(&Snapshot) -> bool) {
-        let state = self.state().await;
-        let heads: BTreeSet<_> = state.commit.branches.values().filter_map(|branch| branch.head).collect();
-        let mut commit = state.commit.clone();
-        commit.snapshots.retain(|snapshot| !which(snapshot) || heads.contains(&snapshot.id));
-        self.commit(&state, commit).await;
+        self.change(|commit| {
+            let heads: BTreeSet<_> = commit.branches.values().filter_map(|branch| branch.head).collect();
+            commit.snapshots.retain(|snapshot| !which(snapshot) || heads.contains(&snapshot.id));
+        })
+        .await;
     }
 
-    async fn commit(&self, state: &State, commit: Commit) {
+    /// Commits a state that was changed by hand.
+    pub(super) async fn change(&self, change: impl FnOnce(&mut Commit)) {
+        let state = self.state().await;
         let (seq, session, op) = (state.commit.seq + 1, SessionId::random(), json!({"kind": "forget"}));
-        let commit = Commit { seq, prev: state.hash, session, op, ..commit };
+        let mut commit = Commit { seq, prev: state.hash, session, op, ..state.commit };
+        change(&mut commit);
         let bytes = commit.encode().expect("encodes");
         self.objects.put(&keys::commit(seq), bytes.into()).await.expect("put");
     }

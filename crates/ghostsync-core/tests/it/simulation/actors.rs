@@ -28,13 +28,16 @@ use super::store::{Shared, SimulatedStore};
 /// How long a commit is tried. It passes only when the schedule says so.
 pub(super) const SETTLE_TIME: Duration = Duration::from_secs(100 * 24 * 3600);
 
-const NAMES: [&str; 6] = ["a", "b", "c", "d", "e/f", "e/g"];
+pub(super) const NAMES: [&str; 6] = ["a", "b", "c", "d", "e/f", "e/g"];
 
 /// How people are in one simulation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Habits {
     /// There are only so many contents, so that the trees of different writers have much in common; 0: each is new.
     pub(super) contents: usize,
+    /// The first files are edited together, fewer or more of them, and no backup makes steps: packs have several files,
+    /// and when only the last ones are needed they are moved out of.
+    pub(super) leaves_ends: bool,
     /// The deletion cap of backups, in percent.
     pub(super) cap: u32,
 }
@@ -207,8 +210,11 @@ impl Actor {
             }
             return;
         }
-        for _ in 0..1 + random.below(2) {
-            let name = *random.pick(&NAMES);
+        let names: Vec<&str> = match habits.leaves_ends {
+            true => NAMES[..1 + random.below(NAMES.len())].to_vec(),
+            false => (0..1 + random.below(2)).map(|_| *random.pick(&NAMES)).collect(),
+        };
+        for name in names {
             if self.content.len() > 2 && random.chance(20) {
                 self.remove(name);
                 continue;

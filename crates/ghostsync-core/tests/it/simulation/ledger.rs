@@ -346,7 +346,9 @@ fn drops_steps(commit: &Commit, branch: &str) -> bool {
 fn step(before: &Commit, snapshot: &Snapshot) -> Checked {
     require(!snapshot.complete && snapshot.branch.starts_with("wip/main/"), || format!("{snapshot:?} is no step"))?;
     let mut reused = snapshot.parent.iter().chain(&snapshot.reuses);
-    require(reused.all(|id| before.snapshot(*id).is_some()), || format!("{snapshot:?} refers to what is forgotten"))
+    require(reused.all(|id| before.snapshot(*id).is_some()), || {
+        format!("step {} refers to what is forgotten", snapshot.id)
+    })
 }
 
 /// A holder never forks from itself.

@@ -20,7 +20,7 @@ use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, tag};
 use ghostsync_core::store::{Store, keys};
 use jiff::{SignedDuration, Timestamp};
 
-use super::actors::{Actor, Ended, Habits, Job, Role, SETTLE_TIME, SimulatedClock, Stage, Writer, difference};
+use super::actors::{Actor, Ended, Habits, Job, NAMES, Role, SETTLE_TIME, SimulatedClock, Stage, Writer, difference};
 use super::ledger::is_log;
 use super::random::Random;
 use super::store::{
@@ -50,11 +50,18 @@ pub(super) struct Failure {
 /// At most so many processes at a time.
 const MAX_RUNNING: usize = 4;
 /// How often each of the actors does something, compared with the others: one line is taken for the whole simulation.
-const POPULATIONS: [[usize; 6]; 4] = [[4, 4, 0, 0, 5, 2], [1, 1, 4, 4, 4, 2], [2, 2, 2, 2, 4, 2], [3, 5, 3, 0, 5, 2]];
+const POPULATIONS: [[usize; 7]; 6] = [
+    [4, 4, 0, 0, 5, 0, 2],
+    [1, 1, 4, 4, 4, 0, 2],
+    [2, 2, 2, 2, 4, 0, 2],
+    [3, 5, 3, 0, 5, 0, 2],
+    [4, 4, 0, 0, 4, 4, 2],
+    [2, 2, 2, 2, 3, 3, 2],
+];
 
 /// The same where few people do few things again and again, so that rare orders of them come: two that back up and one
-/// that forgets and prunes, or two holders.
-const NARROW_POPULATIONS: [[usize; 6]; 2] = [[6, 6, 0, 0, 6, 1], [0, 1, 6, 6, 2, 1]];
+/// that forgets and prunes, or two that do, or two holders.
+const NARROW_POPULATIONS: [[usize; 7]; 3] = [[6, 6, 0, 0, 6, 0, 1], [0, 1, 6, 6, 2, 0, 1], [4, 3, 0, 0, 5, 5, 1]];
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +84,7 @@ pub(super) struct Simulation {
     random: Random,
     _folder: tempfile::TempDir,
     actors: Vec<Actor>,
-    population: [usize; 6],
+    population: [usize; 7],
     /// Whoever is about to commit is in the others' way more often than not.
     is_narrow: bool,
     jobs_left: usize,
@@ -117,12 +124,15 @@ impl Simulation {
             ("cached", Role::Plain { cache: true }),
             ("pod-a", Role::Holder),
             ("pod-b", Role::Holder),
-            ("keeper", Role::Keeper),
+            ("keeper-a", Role::Keeper),
+            ("keeper-b", Role::Keeper),
             ("person", Role::Person),
         ];
         let now: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a time");
-        // A third of all lives, whatever else their seeds decide.
-        let narrow = NARROW_POPULATIONS.get(Random::new(!setting.seed).below(6));
+        // Three lives of eight, whatever else their seeds decide.
+        let narrow = NARROW_POPULATIONS.get(Random::new(!setting.seed).below(8));
+        // Where two prune, there is something to move.
+        let leaves_ends = narrow.is_some_and(|people| people[4].min(people[5]) > 0);
         let tick = SignedDuration::from_secs(*random.pick(&[1, 60, 20_000, 200_000]));
         Self {
             shared: Shared::new(setting.creates, now),
@@ -130,11 +140,11 @@ impl Simulation {
             _folder: folder,
             population: *narrow.unwrap_or(random.pick(&POPULATIONS)),
             is_narrow: narrow.is_some(),
-            jobs_left: setting.jobs,
+            jobs_left: if leaves_ends { setting.jobs * 3 / 2 } else { setting.jobs },
             step: 0,
             tick,
             trouble: *random.pick(&[20, 50, 100]),
-            habits: Habits { contents: *random.pick(&[0, 6, 12]), cap: *random.pick(&[50, 100]) },
+            habits: Habits { contents: *random.pick(&[0, 6, 12]), leaves_ends, cap: *random.pick(&[50, 100]) },
             long_log: if random.chance(15) { 40 + random.below(40) } else { 0 },
             versions: 0,
             tally: Tally::new(),
@@ -183,7 +193,30 @@ impl Simulation {
             let tags = [("number".to_owned(), number.to_string())];
             tag(&repository, first, &tags, &[], "setup").await.map_err(|error| error.to_string())?;
         }
-        Ok(())
+        if self.habits.leaves_ends { self.leave_an_end().await } else { Ok(()) }
+    }
+
+    /// Of a pack with six files the last two are needed, by a snapshot that is held and no head: a prune moves them.
+    async fn leave_an_end(&mut self) -> Result<(), String> {
+        let (start, end) = NAMES.split_at(4);
+        let mut made = Vec::new();
+        for names in [&NAMES[..], start, end, &start[..1], &start[..1]] {
+            for name in names {
+                self.versions += 1;
+                self.actors[0].write(name, self.versions);
+            }
+            let wip_every = Duration::MAX;
+            self.finish_at_once(0, Job::BackUp { exclusive: false, release: false, wip_every }).await?;
+            made.extend(self.shared.lock().ledger.newest().head("main").map(|head| head.id));
+        }
+        let [person, keeper] = [Role::Person, Role::Keeper].map(|role| self.first(role));
+        self.finish_at_once(person, Job::Hold(made[1], true)).await?;
+        self.finish_at_once(keeper, Job::Forget { last: 1, scope: Scope::All }).await
+    }
+
+    /// The first actor with a role.
+    fn first(&self, role: Role) -> usize {
+        self.actors.iter().position(|actor| actor.role == role).expect("there is one")
     }
 
     /// Does a job while every request is answered at once; it must succeed.
@@ -192,11 +225,23 @@ impl Simulation {
         self.until_ended(process).await;
         let error =
             self.shared.lock().processes[process].ended.as_ref().and_then(|ended| Some(ended.error()?.to_string()));
+        self.shared.lock().violation.take().map_or(Ok(()), Err)?;
         if let Some(error) = error {
             return Err(format!("an error without trouble: {error}"));
         }
-        self.ended(process)?;
-        self.shared.lock().violation.take().map_or(Ok(()), Err)
+        self.ended(process)
+    }
+
+    /// Tells whether any process but this one prunes.
+    fn another_prunes(&self, but: Option<usize>) -> bool {
+        let hub = self.shared.lock();
+        self.running().into_iter().any(|process| Some(process) != but && hub.processes[process].prunes)
+    }
+
+    /// Tells whether a prune asks for its commit.
+    fn is_about_to_prune(&self) -> bool {
+        let hub = self.shared.lock();
+        hub.creates(None).into_iter().any(|process| hub.processes[process].prunes)
     }
 
     fn running(&self) -> Vec<usize> {
@@ -205,7 +250,7 @@ impl Simulation {
 
     async fn take_step(&mut self) -> Result<(), String> {
         self.step += 1;
-        let (waiting, late, is_unsure, creates) = {
+        let (waiting, late, is_unsure, creates, is_awake) = {
             let mut hub = self.shared.lock();
             hub.now += self.tick;
             let step = self.step;
@@ -215,8 +260,9 @@ impl Simulation {
                 .waiting
                 .iter()
                 .any(|waiting| hub.processes[waiting.process].is_unsure && asks_for_commit(&waiting.request));
-            let creates = hub.waiting.iter().any(|waiting| is_create(&waiting.request));
-            (waiting, hub.late.len(), is_unsure, creates)
+            let creates = !hub.creates(None).is_empty();
+            let is_awake = !hub.creates(Some(step)).is_empty();
+            (waiting, hub.late.len(), is_unsure, creates, is_awake)
         };
         // Only for a hint does a client wait no longer than some seconds: its fate is decided before any time passes.
         let hint = self.shared.lock().hint();
@@ -233,8 +279,9 @@ impl Simulation {
             }
             return Ok(());
         }
+        let joins = self.is_narrow && self.is_about_to_prune();
         let weights = [
-            (if may_start { if running < 2 { 12 } else { 4 } } else { 0 }, 0),
+            (if may_start { if running < 2 || joins { 12 } else { 4 } } else { 0 }, 0),
             (if waiting > 0 { 60 } else { 0 }, 1),
             (
                 if late == 0 {
@@ -246,9 +293,9 @@ impl Simulation {
                 },
                 2,
             ),
-            (if running > 0 && self.trouble > 20 { 1 } else { 0 } + 2 * usize::from(creates), 3),
+            (if waiting == 0 { 0 } else { usize::from(self.trouble > 20) + 2 * usize::from(is_awake) }, 3),
             (
-                if running < 2 {
+                if running < 2 || waiting == 0 {
                     0
                 } else if is_narrow {
                     10
@@ -278,7 +325,13 @@ impl Simulation {
     // Who starts.
 
     async fn start_something(&mut self) -> Result<(), String> {
-        let weight = |actor: usize| if self.actors[actor].running.is_none() { self.population[actor] } else { 0 };
+        let joins = self.is_narrow && self.is_about_to_prune();
+        let weight = |actor: usize| match &self.actors[actor] {
+            Actor { running: Some(_), .. } => 0,
+            // Two prunes at once: the second looks while the first is about to commit.
+            Actor { role: Role::Keeper, .. } if joins => 9 * self.population[actor],
+            _ => self.population[actor],
+        };
         let idle: Vec<usize> = (0..self.actors.len()).flat_map(|actor| vec![actor; weight(actor)]).collect();
         let tries_again: Vec<usize> = idle.iter().copied().filter(|actor| self.actors[*actor].tries_again).collect();
         // Whoever was cut short tries again soon, before all that it had sent has arrived.
@@ -286,16 +339,21 @@ impl Simulation {
         let actor = *self.random.pick(if soon { &tries_again } else { &idle });
         let Some(job) = self.next_job(actor) else { return Ok(()) };
         self.jobs_left -= 1;
+        if matches!(job, Job::Prune { .. }) && self.another_prunes(None) {
+            self.count("prunes at once");
+        }
         let process = self.start(actor, job);
         self.quiet(process, 0, false).await;
         self.ended(process)
     }
 
     fn next_job(&mut self, actor: usize) -> Option<Job> {
+        let forgets = if self.is_narrow && self.is_about_to_prune() { 15 } else { 45 };
         let random = &mut self.random;
         let tick = Duration::from_millis(u64::try_from(self.tick.as_millis()).ok()?);
         // Without a wait there is a step after each entry.
         let wip_every = *random.pick(&[Duration::MAX, Duration::ZERO, tick * 10]);
+        let wip_every = if self.habits.leaves_ends { Duration::MAX } else { wip_every };
         match (self.actors[actor].role, self.actors[actor].stage) {
             (Role::Plain { .. }, _) => {
                 self.edit(actor);
@@ -314,8 +372,9 @@ impl Simulation {
                 self.edit(actor);
                 Some(Job::BackUp { exclusive, release, wip_every })
             }
-            (Role::Keeper, _) if random.chance(45) => Some(Job::Forget {
-                last: 1 + random.below(2) as u32,
+            (Role::Keeper, _) if random.chance(forgets) => Some(Job::Forget {
+                // What is moved is what older snapshots than a head and its parent need.
+                last: 1 + random.below(if self.habits.leaves_ends { 4 } else { 2 }) as u32,
                 scope: if random.chance(50) { Scope::All } else { Scope::default() },
             }),
             (Role::Keeper, _) => {
@@ -377,6 +436,7 @@ impl Simulation {
             stalled_until: 0,
             is_unsure: false,
             newest_read: 0,
+            prunes: matches!(job, Some(Job::Prune { .. })),
             deletions_before,
         });
         process
@@ -427,7 +487,7 @@ impl Simulation {
         self.count("requests");
         let process = waiting.process;
         let fate = self.fate(&waiting);
-        let (answer, moves, sleeps) = {
+        let (answer, moves, sleeps, moved) = {
             let mut hub = self.shared.lock();
             if let Request::Write(Write::Create(key, _)) = &waiting.request
                 && hub.creates == Creates::Racing
@@ -441,7 +501,7 @@ impl Simulation {
                 hub.waiting.push(waiting);
                 return Ok(());
             }
-            let before = hub.ledger.commits.len();
+            let (before, moves_before) = (hub.ledger.commits.len(), hub.ledger.moves);
             let answer = decide(&mut hub, &waiting, fate);
             let shown = match &answer {
                 Answer::Failed(error) => short(error),
@@ -460,15 +520,30 @@ impl Simulation {
             let sleeps = reads_log && hub.processes[process].is_unsure;
             let has_others = hub.waiting.iter().any(|other| other.process == process);
             let moves = !has_others || moves_at_once(&waiting.request, &answer);
-            (answer, moves, sleeps)
+            (answer, moves, sleeps, hub.ledger.moves > moves_before)
         };
-        let since = waiting.number;
+        if moved && self.another_prunes(Some(process)) {
+            self.count("moved while another pruned");
+        }
+        let (since, asked) = (waiting.number, waiting.request.clone());
         let since = self.shared.lock().waiting.iter().map(|other| other.number).max().unwrap_or(0).max(since);
         waiting.answer(answer);
         if moves {
             self.quiet(process, since, sleeps).await;
         }
+        if self.is_narrow && !is_create(&asked) {
+            self.wait_for_the_other(process);
+        }
         self.ended(process)
+    }
+
+    /// In a narrow life, a prune that is about to commit stands still until another may have looked, more often than not.
+    fn wait_for_the_other(&mut self, process: usize) {
+        let mut hub = self.shared.lock();
+        let commits = hub.processes[process].prunes && hub.creates(None).contains(&process);
+        if commits && self.random.chance(60) {
+            hub.processes[process].stalled_until = self.step + 40 + self.random.below(80) as u64;
+        }
     }
 
     fn fate(&mut self, waiting: &Waiting) -> Fate {
@@ -518,7 +593,7 @@ impl Simulation {
     }
 
     fn stall(&mut self) -> Result<(), String> {
-        let (running, creates) = (self.running(), self.shared.lock().creates());
+        let (running, creates) = (self.running(), self.shared.lock().creates(None));
         // Whoever is about to commit may find another world when it wakes up.
         let process = *self.random.pick(if creates.is_empty() { &running } else { &creates });
         let most = *self.random.pick(&[200, 200, 600]);
@@ -539,8 +614,8 @@ impl Simulation {
 
     async fn kill_one(&mut self) -> Result<(), String> {
         let running = self.running();
-        let creates = self.shared.lock().creates();
-        // Best at the worst of times.
+        let creates = self.shared.lock().creates(Some(self.step));
+        // Best at the worst of times, and not because it sleeps for long.
         let process = *self.random.pick(if creates.is_empty() { &running } else { &creates });
         self.kill(process).await;
         self.count("killed");
@@ -770,8 +845,7 @@ impl Simulation {
             }
         }
         self.shared.lock().is_direct = true;
-        let keeper = self.actors.iter().position(|actor| actor.role == Role::Keeper).expect("one");
-        let reader = self.actors.iter().position(|actor| actor.role == Role::Person).expect("one");
+        let [reader, keeper] = [Role::Person, Role::Keeper].map(|role| self.first(role));
         for _ in 0..3 {
             self.finish_at_once(keeper, Job::Prune { grace: Duration::ZERO, session_idle: Duration::ZERO }).await?;
         }
@@ -796,9 +870,11 @@ impl Simulation {
 }
 
 impl super::store::Hub {
-    /// The processes that ask for a commit right now.
-    fn creates(&self) -> Vec<usize> {
-        self.waiting.iter().filter(|waiting| is_create(&waiting.request)).map(|waiting| waiting.process).collect()
+    /// The processes that ask for a commit right now; of those alone that are awake at a step.
+    fn creates(&self, awake_at: Option<u64>) -> Vec<usize> {
+        let is_awake = |process: &usize| awake_at.is_none_or(|step| self.processes[*process].stalled_until <= step);
+        let creates = self.waiting.iter().filter(|waiting| is_create(&waiting.request)).map(|waiting| waiting.process);
+        creates.filter(is_awake).collect()
     }
 
     /// A process that waits for the hint to be written.

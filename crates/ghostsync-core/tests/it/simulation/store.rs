@@ -108,6 +108,7 @@ pub(super) struct Process {
     pub(super) is_unsure: bool,
     /// The number of the newest commit that it was sent.
     pub(super) newest_read: u64,
+    pub(super) prunes: bool,
     /// A look at how many packs were deleted when it started.
     pub(super) deletions_before: u64,
 }
