@@ -21,8 +21,6 @@ const THREADS: usize = 2;
 
 struct Raw {
     number: u64,
-    /// All chunks are parts of large files.
-    of_large_files: bool,
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
 }
@@ -31,7 +29,6 @@ struct Raw {
 pub(super) struct Blocks {
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
-    of_large_files: bool,
     filled: u64,
     returned: u64,
     jobs: SyncSender<Raw>,
@@ -53,18 +50,17 @@ impl Blocks {
         }
         let (content, chunks) = (Vec::with_capacity(BLOCK_BYTES), Vec::new());
         let (filled, returned, waiting) = (0, 0, BTreeMap::new());
-        Self { content, chunks, of_large_files: true, filled, returned, jobs, spare, done, waiting }
+        Self { content, chunks, filled, returned, jobs, spare, done, waiting }
     }
 
     /// Adds a chunk.
-    pub(super) fn push(&mut self, chunk: ChunkId, bytes: &Bytes, of_large_file: bool) -> Result<()> {
+    pub(super) fn push(&mut self, chunk: ChunkId, bytes: &Bytes) -> Result<()> {
         if !self.content.is_empty() && self.content.len() + bytes.len() > BLOCK_BYTES {
             self.seal()?;
         }
         let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk of over 4 GiB"))?;
         self.content.extend_from_slice(bytes);
         self.chunks.push((chunk, length));
-        self.of_large_files &= of_large_file;
         if self.content.len() >= BLOCK_BYTES { self.seal() } else { Ok(()) }
     }
 
@@ -76,8 +72,7 @@ impl Blocks {
         let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES));
         let content = std::mem::replace(&mut self.content, spare);
         let chunks = std::mem::take(&mut self.chunks);
-        let of_large_files = std::mem::replace(&mut self.of_large_files, true);
-        let raw = Raw { number: self.filled, of_large_files, content, chunks };
+        let raw = Raw { number: self.filled, content, chunks };
         self.filled += 1;
         self.jobs.send(raw).map_err(|_| Error::internal("the compressing threads ended"))
     }
@@ -112,7 +107,7 @@ fn compress(queue: &Mutex<Receiver<Raw>>, emptied: &Sender<Vec<u8>>, done: &Send
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut raw) = job else { return };
-        let effort = effort(&raw.content, raw.of_large_files);
+        let effort = effort(&raw.content);
         let frame = frame::compress_with(effort, "block", &raw.content).map_err(Error::from);
         let block = frame.map(|frame| SealedBlock { frame, chunks: raw.chunks });
         // The buffer of a large chunk is not kept.

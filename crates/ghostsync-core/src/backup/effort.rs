@@ -1,4 +1,4 @@
-//! How hard a block is compressed: that follows from its bytes, and from whether they are parts of large files.
+//! How hard a block is compressed: that follows from its bytes.
 
 use crate::format::frame::Effort;
 
@@ -6,15 +6,9 @@ use crate::format::frame::Effort;
 const SAMPLES: usize = 64;
 const SAMPLE_BYTES: usize = 128;
 
-/// Chooses for a block. Small files, which are many and alike, are worth the usual effort.
-pub(super) fn effort(content: &[u8], of_large_files: bool) -> Effort {
-    if is_noise(content) {
-        Effort::Least
-    } else if of_large_files {
-        Effort::Less
-    } else {
-        Effort::Usual
-    }
+/// Chooses for a block.
+pub(super) fn effort(content: &[u8]) -> Effort {
+    if is_noise(content) { Effort::Least } else { Effort::Less }
 }
 
 /// Tells whether all bytes are about equally frequent in a sample, as they are in what is encrypted or compressed.
@@ -55,13 +49,13 @@ mod tests {
         for seed in 0..50 {
             assert!(is_noise(&noise(seed, 512 << 10)) && is_noise(&noise(seed, 5000)), "{seed}");
         }
-        assert_eq!([effort(text.as_bytes(), false), effort(text.as_bytes(), true)], [Effort::Usual, Effort::Less]);
+        assert_eq!([effort(text.as_bytes()), effort(&noise(5, 5000))], [Effort::Less, Effort::Least]);
     }
 
     #[test]
     fn noise_that_comes_twice_is_stored_once() {
         let content = noise(5, 100_000).repeat(2);
-        let frame = compress_with(effort(&content, true), "test", &content).expect("compresses");
+        let frame = compress_with(effort(&content), "test", &content).expect("compresses");
         assert!((100_000..110_000).contains(&frame.len()));
     }
 }

@@ -363,7 +363,6 @@ impl Assembly<'_, '_> {
         mut reading: Reading,
         only_moves: bool,
     ) -> Result<()> {
-        let is_large = self.is_large(&seen);
         let mut locations = Vec::new();
         let (outcome, read_at) = loop {
             match readers.next(&mut reading)? {
@@ -374,7 +373,7 @@ impl Assembly<'_, '_> {
                         Some(location) => location,
                         None => {
                             let number = self.dedup.insert(id);
-                            self.blocks.push(id, &bytes, is_large)?;
+                            self.blocks.push(id, &bytes)?;
                             self.pump(self.blocks.in_flight() > MAX_BLOCKS_AHEAD)?;
                             Location::Ours(number)
                         }

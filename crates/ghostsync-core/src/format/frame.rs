@@ -8,7 +8,7 @@ use zstd::zstd_safe::{CParameter, find_frame_compressed_size, get_frame_content_
 
 use super::FormatError;
 
-/// The usual level: about as fast as the disk, and within a few percent of the slower ones.
+/// The level of everything but blocks: within a few percent of the slower ones.
 pub const LEVEL: i32 = 3;
 
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
