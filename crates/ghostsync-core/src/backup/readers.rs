@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::source::{Folder, Found, ReadEvent, ReadOutcome, read_file};
 
 /// Threads that read.
-const THREADS: usize = 3;
+const THREADS: usize = 2;
 /// Chunks of one file that wait for the consumer.
 const CHUNKS_AHEAD: usize = 4;
 /// Files up to this size travel together.

@@ -70,8 +70,8 @@ pub(super) struct Spool<T> {
     count: u64,
 }
 
-/// Some 20 MB of entries.
-const IN_MEMORY: usize = 1 << 16;
+/// Some 10 MB of entries.
+const IN_MEMORY: usize = 1 << 15;
 const IN_MEMORY_BYTES: usize = 8 << 20;
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
