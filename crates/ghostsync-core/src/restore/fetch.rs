@@ -32,7 +32,7 @@ const WINDOW_BYTES: u64 = 6 << 20;
 const WINDOW_PARTS: usize = 1 << 16;
 
 /// Stored blocks are kept up to so many bytes: those that two windows share, and those of files with equal parts.
-const RECENT_BYTES: usize = 4 << 20;
+const RECENT_BYTES: usize = 12 << 20;
 
 const READS_IN_FLIGHT: usize = 8;
 

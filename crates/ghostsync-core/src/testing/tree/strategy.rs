@@ -62,7 +62,7 @@ fn times() -> impl Strategy<Value = FileTime> {
 /// Few seeds, so that equal content turns up under several names.
 fn pieces() -> impl Strategy<Value = Piece> {
     prop_oneof![
-        6 => (0_u64..6, 0_usize..200).prop_map(|(seed, bytes)| Piece::Data { seed, bytes }),
+        6 => (0_u64..6, 1_usize..200).prop_map(|(seed, bytes)| Piece::Data { seed, bytes }),
         3 => (0_u64..6, 200_usize..20_000).prop_map(|(seed, bytes)| Piece::Data { seed, bytes }),
         2 => (1_u64..32).prop_map(|blocks| Piece::Hole { bytes: blocks * 4096 }),
         1 => (1_u64..10_000).prop_map(|bytes| Piece::Hole { bytes }),
