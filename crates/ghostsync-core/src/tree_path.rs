@@ -80,10 +80,18 @@ impl TreePath {
             bytes.push(b'/');
         }
         bytes.extend_from_slice(name);
-        if name.is_empty() {
-            return Err(InvalidPath::EmptyComponent(Self(bytes)));
+        // What is above it was checked when it was made: a walk asks this for every entry.
+        let path = Self(bytes);
+        match name {
+            b"" => Err(InvalidPath::EmptyComponent(path)),
+            b"." | b".." => Err(InvalidPath::Dots(path)),
+            name if name.contains(&b'/') => Self::parse(path.0),
+            name if name.len() > MAX_NAME_BYTES || path.0.len() > MAX_PATH_BYTES => {
+                Err(InvalidPath::TooLong { bytes: path.0.len() })
+            }
+            name if name.contains(&0) => Err(InvalidPath::Nul(path)),
+            _ => Ok(path),
         }
-        Self::parse(bytes)
     }
 
     /// The path's bytes, names separated by slashes.

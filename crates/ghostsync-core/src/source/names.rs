@@ -1,6 +1,7 @@
 //! The names in one directory: listed at once, sorted, compact.
 
 use std::ffi::CStr;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::RawDir;
@@ -11,13 +12,13 @@ use crate::tree_path::MAX_NAME_BYTES;
 /// Bytes asked for in one system call.
 const LISTING_BYTES: usize = 64 * 1024;
 
-/// The sorted names of a directory, in one buffer: a directory of a million names costs some 40 MB, not 100.
+/// The sorted names of a directory, in one buffer: a directory of a million names costs some 50 MB, not 100.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     /// The names, each with its NUL.
     bytes: Vec<u8>,
-    /// Where each name begins, sorted by name.
-    starts: Vec<usize>,
+    /// Where each name lies, without its NUL, sorted by name.
+    places: Vec<Range<usize>>,
     next: usize,
 }
 
@@ -45,40 +46,38 @@ impl Names {
     }
 
     fn push(&mut self, name: &CStr) {
-        self.starts.push(self.bytes.len());
+        let begin = self.bytes.len();
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        self.places.push(begin..self.bytes.len().saturating_sub(1));
     }
 
     /// Sorts, and drops what a file system that was changed meanwhile has listed twice.
     fn sort(&mut self) {
         let bytes = &self.bytes;
-        self.starts.sort_unstable_by(|a, b| name_at(bytes, *a).cmp(&name_at(bytes, *b)));
-        self.starts.dedup_by(|a, b| name_at(bytes, *a) == name_at(bytes, *b));
+        self.places.sort_unstable_by(|a, b| bytes.get(a.clone()).cmp(&bytes.get(b.clone())));
+        self.places.dedup_by(|a, b| bytes.get(a.clone()) == bytes.get(b.clone()));
     }
 
     /// Tells whether a name is among them, taken or not.
     pub(super) fn contains(&self, name: &CStr) -> bool {
-        self.starts.binary_search_by(|start| name_at(&self.bytes, *start).cmp(&Some(name))).is_ok()
+        self.places.binary_search_by(|place| self.bytes.get(place.clone()).cmp(&Some(name.to_bytes()))).is_ok()
     }
 
     /// Tells whether all were taken.
     pub(super) fn is_done(&self) -> bool {
-        self.next >= self.starts.len()
+        self.next >= self.places.len()
     }
 
     /// The next name, without taking it.
     pub(super) fn peek(&self) -> Option<&CStr> {
-        self.starts.get(self.next).and_then(|start| name_at(&self.bytes, *start))
+        let place = self.places.get(self.next)?;
+        CStr::from_bytes_with_nul(self.bytes.get(place.start..=place.end)?).ok()
     }
 
     /// Takes the next name.
     pub(super) fn advance(&mut self) {
         self.next += 1;
     }
-}
-
-fn name_at(bytes: &[u8], start: usize) -> Option<&CStr> {
-    CStr::from_bytes_until_nul(bytes.get(start..)?).ok()
 }
 
 #[cfg(test)]
