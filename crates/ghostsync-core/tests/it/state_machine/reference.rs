@@ -130,6 +130,8 @@ struct Receipt {
     epoch: u32,
     snapshot: usize,
     quarantined: Option<usize>,
+    /// How often main had been claimed then.
+    quarantined_under: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -146,6 +148,8 @@ pub(super) struct Model {
     pub(super) head: usize,
     /// How often main was claimed or promoted to.
     pub(super) epoch: u32,
+    /// How often it was claimed.
+    claims: u32,
     /// Who claimed main last, and whether it has released it.
     pub(super) holder: Option<(usize, bool)>,
     pub(super) month: u32,
@@ -159,6 +163,8 @@ pub(super) struct Model {
 struct Parent {
     snapshot: Option<usize>,
     epoch: u32,
+    /// How often main has been claimed, if that is still the epoch.
+    claims: Option<u32>,
     holds: bool,
     overtaken: Option<Overtaken>,
 }
@@ -194,6 +200,7 @@ impl Model {
             snapshots: vec![first],
             head: 0,
             epoch: 0,
+            claims: 0,
             holder: None,
             month: 0,
             told: Vec::new(),
@@ -315,11 +322,13 @@ impl Model {
             _ => None,
         };
         if owner(writer).is_none() {
-            return Some(Parent { snapshot: Some(self.head), epoch: self.epoch, holds, overtaken });
+            let (epoch, claims) = (self.epoch, None);
+            return Some(Parent { snapshot: Some(self.head), epoch, claims, holds, overtaken });
         }
         let receipt = self.writers[writer].receipt.as_ref()?;
         let promoted = self.snapshots[self.head].promoted;
-        let is_adopted = promoted.is_some() && promoted == receipt.quarantined;
+        let is_same_claim = receipt.quarantined_under == Some(self.claims);
+        let is_adopted = promoted.is_some() && promoted == receipt.quarantined && is_same_claim;
         let is_head = is_adopted || self.head == receipt.snapshot;
         let is_retained = !self.snapshots[receipt.snapshot].is_forgotten;
         let snapshot = match is_head {
@@ -328,7 +337,9 @@ impl Model {
             false => Some(receipt.snapshot).filter(|_| is_retained),
         };
         let epoch = if holds && !is_adopted { receipt.epoch } else { self.epoch };
-        Some(Parent { snapshot, epoch, holds, overtaken: overtaken.or((!is_head).then_some(Overtaken::OtherHead)) })
+        let claims = Some(self.claims).filter(|_| epoch == self.epoch);
+        let overtaken = overtaken.or((!is_head).then_some(Overtaken::OtherHead));
+        Some(Parent { snapshot, epoch, claims, holds, overtaken })
     }
 
     fn unreleased(&self) -> Option<usize> {
@@ -403,7 +414,7 @@ impl Model {
             Aside::Fork(overtaken) => Told::Forked(kept, overtaken),
             Aside::Quarantine => {
                 if let Some(receipt) = &mut self.writers[writer].receipt {
-                    receipt.quarantined = Some(kept);
+                    (receipt.quarantined, receipt.quarantined_under) = (Some(kept), parent.claims);
                 }
                 Told::Quarantined(kept)
             }
@@ -412,7 +423,7 @@ impl Model {
 
     fn keep_receipt(&mut self, writer: usize, epoch: u32, snapshot: usize) {
         if let Some(receipt) = &mut self.writers[writer].receipt {
-            *receipt = Receipt { epoch, snapshot, quarantined: None };
+            *receipt = Receipt { epoch, snapshot, quarantined: None, quarantined_under: None };
         }
     }
 
@@ -441,7 +452,8 @@ impl Model {
 
     fn restore(&mut self, writer: usize) -> Told {
         self.writers[writer].tree = self.snapshots[self.head].tree.clone();
-        let receipt = Receipt { epoch: self.epoch, snapshot: self.head, quarantined: None };
+        let (epoch, snapshot) = (self.epoch, self.head);
+        let receipt = Receipt { epoch, snapshot, quarantined: None, quarantined_under: None };
         self.writers[writer].receipt = owner(writer).map(|_| receipt);
         Told::Restored(self.head)
     }
@@ -449,7 +461,7 @@ impl Model {
     fn claim(&mut self, writer: usize) -> Told {
         let fenced = self.unreleased().map(|holder| WRITERS[holder].to_owned());
         self.holder = Some((writer, false));
-        self.epoch += 1;
+        (self.epoch, self.claims) = (self.epoch + 1, self.claims + 1);
         self.commits += 1;
         let is_late =
             |snapshot: &Snapshot| matches!(snapshot.branch, Branch::Fork(_)) && snapshot.parent == Some(self.head);
