@@ -21,8 +21,14 @@ const THREADS: usize = 2;
 
 struct Raw {
     number: u64,
-    content: Vec<u8>,
+    content: Content,
     chunks: Vec<(ChunkId, u32)>,
+}
+
+enum Content {
+    Filled(Vec<u8>),
+    /// A large chunk is a block as it is.
+    Alone(Bytes),
 }
 
 /// Fills blocks, and hands back compressed ones.
@@ -59,6 +65,9 @@ impl Blocks {
             self.seal()?;
         }
         let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk of over 4 GiB"))?;
+        if self.content.is_empty() && bytes.len() >= BLOCK_BYTES {
+            return self.send(Content::Alone(bytes.clone()), vec![(chunk, length)]);
+        }
         self.content.extend_from_slice(bytes);
         self.chunks.push((chunk, length));
         if self.content.len() >= BLOCK_BYTES { self.seal() } else { Ok(()) }
@@ -72,6 +81,10 @@ impl Blocks {
         let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES));
         let content = std::mem::replace(&mut self.content, spare);
         let chunks = std::mem::take(&mut self.chunks);
+        self.send(Content::Filled(content), chunks)
+    }
+
+    fn send(&mut self, content: Content, chunks: Vec<(ChunkId, u32)>) -> Result<()> {
         let raw = Raw { number: self.filled, content, chunks };
         self.filled += 1;
         self.jobs.send(raw).map_err(|_| Error::internal("the compressing threads ended"))
@@ -106,17 +119,23 @@ impl Blocks {
 fn compress(queue: &Mutex<Receiver<Raw>>, emptied: &Sender<Vec<u8>>, done: &Sender<(u64, Result<SealedBlock>)>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut raw) = job else { return };
-        let effort = effort(&raw.content);
-        let frame = frame::compress_with(effort, "block", &raw.content).map_err(Error::from);
+        let Ok(raw) = job else { return };
+        let frame = match raw.content {
+            Content::Filled(mut content) => {
+                let frame = frame_of(&content);
+                content.clear();
+                drop(emptied.send(content));
+                frame
+            }
+            Content::Alone(content) => frame_of(&content),
+        };
         let block = frame.map(|frame| SealedBlock { frame, chunks: raw.chunks });
-        // The buffer of a large chunk is not kept.
-        if raw.content.capacity() <= BLOCK_BYTES * 2 {
-            raw.content.clear();
-            drop(emptied.send(raw.content));
-        }
         if done.send((raw.number, block)).is_err() {
             return;
         }
     }
+}
+
+fn frame_of(content: &[u8]) -> Result<Vec<u8>> {
+    Ok(frame::compress_with(effort(content), "block", content)?)
 }

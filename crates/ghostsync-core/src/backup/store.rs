@@ -36,7 +36,7 @@ const MAX_FILE_BYTES_AHEAD: u64 = 24 << 20;
 /// Entries that wait for a block, before it is sealed early.
 const MAX_WAITING: usize = 8192;
 /// Blocks that are being compressed.
-const MAX_BLOCKS_AHEAD: u64 = 6;
+const MAX_BLOCKS_AHEAD: u64 = 4;
 
 /// What the second pass made. The packs that were not full yet wait for the word that they are wanted.
 pub(super) struct Made {
