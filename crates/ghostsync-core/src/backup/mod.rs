@@ -276,7 +276,7 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
     let mut report = Report::new(&context, &parent, before);
     let may_be_known = !force && !context.options.reread;
     let mut survey = match (survey::survey(&context, &parent, may_be_known)?, parent.snapshot()) {
-        (Surveyed::Compared(survey), _) => survey,
+        (Surveyed::Compared(survey), _) => *survey,
         (Surveyed::Unchanged(tallied), Some(snapshot)) if guard::judge(&tallied.findings, policy).is_ok() => {
             report.found(&tallied);
             if context.options.dry_run {
@@ -287,7 +287,7 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
         }
         // A guard that refuses what it has accepted before was told to: the pages show what it is about.
         (Surveyed::Unchanged(_), _) => match survey::survey(&context, &parent, false)? {
-            Surveyed::Compared(survey) => survey,
+            Surveyed::Compared(survey) => *survey,
             Surveyed::Unchanged(_) => return Err(Error::internal("a survey did not compare")),
         },
     };

@@ -193,9 +193,10 @@ fn read_together(context: &Context, folder: &mut Folder, files: &[Found], sender
             let (pieces, receiver) = sync_channel(CHUNKS_AHEAD);
             together.push(Small::Grown(receiver));
             sender.send(std::mem::take(&mut together)).map_err(|_| nobody())?;
-            let sent = std::mem::take(&mut news).into_iter().try_for_each(|news| pieces.send(news));
+            let sent =
+                std::mem::take(&mut news).into_iter().try_for_each(|news| pieces.send(news).map_err(|_| nobody()));
             grown = Some(pieces);
-            sent.map_err(|_| nobody())
+            sent
         });
         match grown {
             Some(pieces) => drop(pieces.send(done)),

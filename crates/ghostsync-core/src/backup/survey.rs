@@ -49,9 +49,9 @@ pub(super) struct Survey {
 /// What a walk tells of the source.
 pub(super) enum Surveyed {
     /// It is exactly as it was when the cache of inodes and ctimes was made with the parent.
-    Unchanged(Tallied),
+    Unchanged(Box<Tallied>),
     /// It was compared with the parent's tree.
-    Compared(Survey),
+    Compared(Box<Survey>),
 }
 
 /// Walks the source and compares it with the parent.
@@ -74,10 +74,10 @@ pub(super) fn survey(context: &Context, parent: &Parent, may_be_known: bool) -> 
             known.push(item)?;
         }
         if is_known && walked.is_known_used_up {
-            return Ok(Surveyed::Unchanged(tally.finish(AddedContents::default())?));
+            return Ok(Surveyed::Unchanged(Box::new(tally.finish(AddedContents::default())?)));
         }
         let mut known = known.finish()?;
-        compare(context, parent, known.read()?.chain(walked)).map(Surveyed::Compared)
+        Ok(Surveyed::Compared(Box::new(compare(context, parent, known.read()?.chain(walked))?)))
     })
 }
 
@@ -122,7 +122,7 @@ fn walking<T>(context: &Context, parent: &Parent, function: impl FnOnce(&mut Bat
         scope.spawn(move || {
             let mut walking = Walking::new(context, parent);
             let mut items = Vec::with_capacity(BATCH);
-            while let Some(item) = walking.next() {
+            for item in walking.by_ref() {
                 let failed = item.is_err();
                 items.push(item);
                 let is_due = failed || items.len() == BATCH;
