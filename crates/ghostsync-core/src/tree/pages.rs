@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{self, Page, PagePlacement, PageRef};
@@ -54,6 +55,13 @@ impl Pages {
         }
         let frame = self.fetch(&page.placement, access).await?;
         page::decode(page, &frame).map_err(|error| in_pack(page.placement.pack, error.into()))
+    }
+
+    /// Fetches the packs of pages that are about to be read, all at once, as far as they are not at hand. What fails
+    /// here is asked for again, and told, when it is read.
+    pub(crate) async fn fetch_ahead(&self, pages: Vec<PageRef>) {
+        let missing = pages.iter().filter(|page| self.cached(&page.placement).is_none());
+        join_all(missing.map(|page| self.fetch(&page.placement, Access::Scan))).await;
     }
 
     /// Keeps a meta pack that is at hand.

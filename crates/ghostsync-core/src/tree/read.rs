@@ -4,16 +4,19 @@
 //! breaks the order, or whose last path is not the one its reference names, is `Corrupt`. Levels sink by one
 //! at every step, so pages that refer to each other in a circle cannot be followed for ever.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::Scope;
+
+use futures::future::join;
 
 use super::pages::{Access, Pages};
 use crate::entry::ChunkList;
 use crate::error::{Error, Result};
 use crate::format::commit::TreeRef;
 use crate::format::page::{Child, ChunkPlacement, ListChild, Page, PagePlacement, PageRef, Placed, Placement};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackName};
 use crate::interrupt::Waiter;
 use crate::tree_path::TreePath;
 
@@ -32,6 +35,10 @@ impl TreeRef {
 /// A root page's pack up to this size is fetched whole even to look at one path.
 const SMALL_PACK_BYTES: u64 = 4 << 20;
 
+/// Packs that are fetched ahead at once, and bytes that they have at least.
+const PACKS_AHEAD: usize = 7;
+const BYTES_AHEAD: u64 = 16 << 20;
+
 /// Decoded pages that wait for whoever takes them.
 const PAGES_AHEAD: usize = 4;
 
@@ -45,19 +52,31 @@ pub(crate) struct TreeReader {
     stack: Vec<(PageRef, Option<TreePath>)>,
     previous: Option<TreePath>,
     visited: Vec<PageRef>,
+    /// The packs that were read or fetched ahead.
+    packs: HashSet<PackName>,
 }
 
 impl TreeReader {
     pub(crate) fn new(pages: Arc<Pages>, tree: &TreeRef, below: TreePath) -> Self {
         let access = if below.is_root() || tree.pack_length <= SMALL_PACK_BYTES { Access::Scan } else { Access::Point };
-        Self { pages, access, below, stack: vec![(tree.root(), None)], previous: None, visited: Vec::new() }
+        Self {
+            pages,
+            access,
+            below,
+            stack: vec![(tree.root(), None)],
+            previous: None,
+            visited: Vec::new(),
+            packs: HashSet::new(),
+        }
     }
 
     /// The next entries, never none; `None` at the end.
     pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<Placed>>> {
         while let Some((page, last)) = self.stack.pop() {
             self.visited.push(page);
-            match self.pages.load(&page, self.access).await? {
+            let ahead = self.packs_ahead(&page);
+            let (loaded, ()) = join(self.pages.load(&page, self.access), self.pages.fetch_ahead(ahead)).await;
+            match loaded? {
                 Page::Entries(entries) => {
                     let entries = self.take(&page, last, entries)?;
                     if !entries.is_empty() {
@@ -71,6 +90,27 @@ impl TreeReader {
             }
         }
         Ok(None)
+    }
+
+    /// The first pages of the packs whose turn it is next, whenever the first page of another one is read: the pages of
+    /// a tree lie in the packs of all the snapshots that have made them, and each would be a round trip.
+    fn packs_ahead(&mut self, page: &PageRef) -> Vec<PageRef> {
+        let mut ahead = Vec::new();
+        if self.access == Access::Point || !self.packs.insert(page.placement.pack) {
+            return ahead;
+        }
+        let mut bytes = 0;
+        for (page, _) in self.stack.iter().rev() {
+            let end = page.placement.offset.saturating_add(page.placement.bytes.into());
+            if ahead.len() == PACKS_AHEAD || bytes + end > BYTES_AHEAD {
+                break;
+            }
+            if self.packs.insert(page.placement.pack) {
+                bytes += end;
+                ahead.push(*page);
+            }
+        }
+        ahead
     }
 
     /// The pages that were read since the last call.

@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, backup};
 use ghostsync_core::guard::{Cap, Guard, Policy};
@@ -663,6 +664,42 @@ async fn many_small_files_come_in_few_requests() {
     assert!(gets as u64 <= packed / (4 << 20) + 20, "{gets} gets for {packed} bytes");
     assert!(report.block_bytes <= packed, "{} of {packed}", report.block_bytes);
     assert_same(source.path(), &folder.path().join("d"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_of_a_tree_that_many_snapshots_have_made_are_asked_for_together() {
+    let source = quick_folder();
+    for file in 0..4000 {
+        fs::write(source.path().join(format!("{file:04}")), b"").expect("written");
+    }
+    let objects = Arc::new(InMemory::new());
+    let repository = create(objects.clone()).await;
+    for file in (0..4000).step_by(200) {
+        fs::write(source.path().join(format!("{file:04}")), b"x").expect("written");
+        back_up(&repository, source.path()).await;
+    }
+    let is_of_pages = |operation, key: &str| operation == Operation::Get && key.ends_with(".meta");
+    let asked = AtomicUsize::new(0);
+    let silent = FaultStore::new(objects, move |call| {
+        let is_later = is_of_pages(call.operation, call.key.as_ref()) && asked.fetch_add(1, Ordering::Relaxed) > 0;
+        is_later.then_some(Fault::Never)
+    });
+    let recording = RecordingStore::new(Arc::new(silent));
+    let repository = open(Arc::new(recording.clone())).await;
+    let folder = quick_folder();
+    let destination = folder.path().join("d");
+    let restored = async { run(&repository, &destination, RestoreOptions::default()).await.expect("no answer comes") };
+    let asked_for = async {
+        // The root's pack, the first leaf's, and some of those ahead.
+        while recording.requests().iter().filter(|asked| is_of_pages(asked.operation, asked.key.as_ref())).count() < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), asked_for);
+    tokio::select! {
+        _ = restored => panic!("it cannot end"),
+        waited = waited => waited.expect("five requests, none of which waits for another but the first"),
+    }
 }
 
 #[tokio::test]
