@@ -24,15 +24,12 @@ const PAGE: &str = include_str!("page.md");
 /// Writes the page, the picture and the table of the README.
 pub fn write(results: &Results, project: &Path) -> Outcome<()> {
     let tables = match results.campaigns.is_empty() {
-        true => "Nothing has been measured yet; there are [first figures](benchmarks-first.md) of an earlier build.\n"
-            .to_owned(),
+        true => "Nothing has been measured yet.\n".to_owned(),
         false => tables(results),
     };
     let page = PAGE.replace("SETTINGS\n", &sections::settings()).replace("TABLES\n", &tables);
     put(&project.join("docs/benchmarks.md"), &page)?;
-    let mut words =
-        "Nothing has been measured yet; there are [first figures](docs/benchmarks-first.md) of an earlier build.\n"
-            .to_owned();
+    let mut words = "Nothing has been measured yet.\n".to_owned();
     if let Some(picture) = picture::draw(results) {
         put(&project.join("docs/benchmarks.svg"), &picture)?;
         words = sections::readme(results);
