@@ -154,7 +154,7 @@ pub fn usual(tree: Tree) -> &'static [&'static str] {
     }
 }
 
-/// The first line that the peer's version command prints.
+/// The first line that the peer's version command prints, without what follows a comma.
 pub fn version_of(peer: &dyn Peer) -> Outcome<String> {
     let mut command = peer.version();
     let output = command.output().tried(|| format!("run {}", crate::measure::shown(&command)))?;
@@ -162,7 +162,8 @@ pub fn version_of(peer: &dyn Peer) -> Outcome<String> {
         return Err(Failure::new(format!("{}: {}", crate::measure::shown(&command), output.status)));
     }
     let line = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().replace('*', "");
-    Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
+    let version = line.split(',').next().unwrap_or_default();
+    Ok(version.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// A command with these words.
