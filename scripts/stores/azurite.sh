@@ -26,7 +26,8 @@ launch() {
   local account=devstoreaccount1 key
   key=$(head -c 64 /dev/urandom | base64 --wrap=0)
   [ "$PORT" != 0 ] || PORT=$(free_ports 1)
-  AZURITE_ACCOUNTS="$account:$key" spawn azurite azurite-blob --silent --disableTelemetry \
+  # By default it closes a connection after 5 s without a request, perhaps just when the next one is sent.
+  AZURITE_ACCOUNTS="$account:$key" spawn azurite azurite-blob --silent --disableTelemetry --blobKeepAliveTimeout 3600 \
     --skipApiVersionCheck --blobHost 127.0.0.1 --blobPort "$PORT" --location "$DIR/data"
   await 60 answers "http://127.0.0.1:$PORT/"
   setup create_container "http://127.0.0.1:$PORT/$account" "$account" "$key"
