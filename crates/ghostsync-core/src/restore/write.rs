@@ -474,6 +474,34 @@ mod tests {
     }
 
     #[test]
+    fn what_a_directory_hands_down_is_taken_away_again() {
+        // `u::rwx,u:1234:rwx,g::r-x,m::rwx,o::---`: a version, then tag, permissions and id of each.
+        let nobody = u32::MAX;
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in
+            [(1_u16, 7_u16, nobody), (2, 7, 1234), (4, 5, nobody), (16, 7, nobody), (32, 0, nobody)]
+        {
+            list.extend(tag.to_le_bytes().into_iter().chain(permissions.to_le_bytes()).chain(id.to_le_bytes()));
+        }
+        let (folder, root) = temporary_root();
+        let empty = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(folder.path(), crate::xattr::DEFAULT_ACL, &list, empty).is_err() {
+            return eprintln!("skipped: this file system has no ACLs");
+        }
+        let mut window = Window::default();
+        let chunks = put(&mut window.blocks, 0, &[b"data"]);
+        let entry = file("a", b"data");
+        let mode = entry.mode;
+        window.pieces.push(piece(&job(&root, entry), &chunks, true));
+        assert_eq!(writer(false).write_window(window).expect("writes").written, 1);
+        let path = folder.path().join("a");
+        let mut value = [0; 256];
+        let there = rustix::fs::getxattr(&path, crate::xattr::ACCESS_ACL, &mut value[..]);
+        assert_eq!(there.err(), Some(rustix::io::Errno::NODATA));
+        assert_eq!(std::fs::metadata(&path).expect("is there").mode() & 0o7777, mode);
+    }
+
+    #[test]
     fn holes_stay_holes() {
         let (folder, root) = temporary_root();
         let mut content = vec![0; 5 << 20];

@@ -94,6 +94,31 @@ async fn a_hard_link_that_is_carried_forward_without_its_first_member_can_be_res
     assert!(!destination.join("first").exists());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_file_that_has_grown_since_it_was_looked_at_is_read_whole() {
+    let repository = repository().await;
+    let source = tempfile::tempdir().expect("a folder");
+    for name in ["a", "b", "c", "d"] {
+        fs::write(source.path().join(name), name).expect("written");
+    }
+    let path = source.path().join("b");
+    let grow = move |progress| {
+        if matches!(progress, Progress::Planned { .. }) {
+            write_large(&path, 20);
+        }
+    };
+    let report = backup(&repository, source.path(), BackupOptions::default(), Arc::new(grow)).await.expect("a backup");
+    assert_eq!((report.entries, report.bytes, report.problems), (4, 3 + (20 << 20), Vec::new()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let destination = folder.path().join("destination");
+    let restored = restore(&repository, &destination, RestoreOptions::default(), Arc::new(NoObserver)).await;
+    assert_eq!(restored.expect("a restore").problems, Vec::new());
+    for name in ["a", "b", "c", "d"] {
+        let read = |folder: &Path| fs::read(folder.join(name)).expect("read");
+        assert!(read(&destination) == read(source.path()), "{name}");
+    }
+}
+
 /// A file of so many MiB that do not compress, written in pieces.
 fn write_large(path: &Path, megabytes: u64) {
     let mut file = fs::File::create(path).expect("a file");

@@ -1,6 +1,7 @@
 //! How many requests things cost: counted, not timed.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,6 +69,54 @@ fn fill_with(folder: &Path, files: usize, content: impl Fn(usize) -> Vec<u8>) {
         let shared = number.len().min(content.len());
         content[..shared].copy_from_slice(&number[..shared]);
         fs::write(folder.join(format!("{:08}", u64::from_le_bytes(number))), content).expect("a file");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_tree_is_told_without_a_page_and_any_change_is_noticed() {
+    let bench = Bench::new().await;
+    fill(&bench.source(), 300, 100);
+    let _ = bench.back_up(true).await;
+    let forget_pages = || {
+        for repository in fs::read_dir(bench.folder.path().join("cache")).expect("a cache") {
+            drop(fs::remove_dir_all(repository.expect("a folder").path().join("meta")));
+        }
+    };
+    // Until nothing is too fresh to be sure of.
+    let settle = async || {
+        for _ in 0..200 {
+            forget_pages();
+            let (report, gets, ..) = bench.back_up(true).await;
+            assert_eq!(report.outcome, BackupOutcome::Unchanged);
+            if gets == 2 {
+                return assert_eq!((report.entries, report.bytes), (302, 30_000));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("pages are read again and again");
+    };
+    let at = |name: &str| bench.source().join(name);
+    let (first, second) = ("0000/00000000", "0001/00000260");
+    settle().await;
+    type Change<'a> = (&'a str, &'a dyn Fn());
+    let changes: [Change<'_>; 5] = [
+        ("content, with the size and time that it had", &|| {
+            let times = fs::metadata(at(first)).and_then(|there| there.modified()).expect("a time");
+            fs::write(at(first), [7; 100]).expect("written");
+            fs::File::open(at(first)).and_then(|file| file.set_modified(times)).expect("set");
+        }),
+        ("a mode", &|| fs::set_permissions(at(second), Permissions::from_mode(0o600)).expect("set")),
+        ("a name", &|| fs::rename(at(second), at("0001/other")).expect("renamed")),
+        ("one file more", &|| fs::write(at("0001/zzz"), b"").expect("written")),
+        ("the last file gone", &|| fs::remove_file(at("0001/zzz")).expect("removed")),
+    ];
+    for (what, change) in changes {
+        change();
+        let (report, ..) = bench.back_up(true).await;
+        assert_eq!(report.outcome, BackupOutcome::Done, "{what}");
+        if what != "one file more" {
+            settle().await;
+        }
     }
 }
 

@@ -351,6 +351,29 @@ fn a_file_replaced_by_a_rename_is_read_anew() {
 }
 
 #[test]
+fn a_directory_that_was_replaced_since_its_last_file_was_read_is_entered_anew() {
+    let directory = tempdir().expect("a temporary directory");
+    let at = |name: &str| directory.path().join(name);
+    let root = SourceRoot::open(directory.path()).expect("opened");
+    let mut folder = Folder::default();
+    let mut read = |content: &[u8]| {
+        let found = only_file(&root);
+        let mut seen = Seen::default();
+        let outcome = read_file(&root, &mut folder, &found, &small(), &Interrupt::default(), &mut |event| {
+            seen.take(event);
+            Ok(())
+        });
+        let ReadOutcome::Read { content: read, .. } = outcome.expect("read") else { panic!("not read") };
+        assert_eq!(whole(&read, &seen), content);
+    };
+    fs::create_dir(at("in")).and_then(|()| fs::write(at("in/first"), b"one")).expect("written");
+    read(b"one");
+    fs::remove_dir_all(at("in")).expect("removed");
+    fs::create_dir(at("in")).and_then(|()| fs::write(at("in/second"), b"two")).expect("written");
+    read(b"two");
+}
+
+#[test]
 fn what_is_gone_and_what_became_something_else_are_told_apart() {
     let directory = tempdir().expect("a temporary directory");
     let outside = tempdir().expect("a temporary directory");
