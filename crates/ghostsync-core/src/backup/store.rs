@@ -373,7 +373,7 @@ impl Assembly<'_, '_> {
                         Some(location) => location,
                         None => {
                             let number = self.dedup.insert(id);
-                            self.blocks.push(id, &bytes)?;
+                            self.blocks.push(id, bytes)?;
                             self.pump(self.blocks.in_flight() > MAX_BLOCKS_AHEAD)?;
                             Location::Ours(number)
                         }

@@ -276,7 +276,7 @@ mod tests {
 
     async fn store_with(content: &[u8]) -> Store {
         let store = Store::new(Arc::new(InMemory::new()), "memory");
-        store.put(&keys::data_pack(pack(0)), Bytes::copy_from_slice(content)).await.expect("puts");
+        store.put(&keys::data_pack(pack(0)), Bytes::copy_from_slice(content).into()).await.expect("puts");
         store
     }
 

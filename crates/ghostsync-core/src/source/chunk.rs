@@ -13,6 +13,7 @@ use fastcdc::v2020::{self, Normalization};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Chunker;
 use crate::format::pack::MAX_BLOCK_BYTES;
+use crate::recycled::Recycled;
 
 /// The smallest windows of databases: SQLite's smallest page.
 const MIN_WINDOW_BYTES: usize = 512;
@@ -89,6 +90,7 @@ enum Way {
 // The buffer of the last file that this thread has cut: a new one for each costs more than reading into it.
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static ROOMS: RefCell<Recycled> = RefCell::default();
 }
 
 /// The data of one file on its way into chunks.
@@ -174,7 +176,7 @@ impl Cutter {
         if !matches!(self.way, Way::Whole) {
             return self.take_any();
         }
-        let chunk = self.buffer.get(..self.end).map(Bytes::copy_from_slice);
+        let chunk = self.buffer.get(..self.end).map(shared);
         (self.begin, self.end) = (0, 0);
         chunk.filter(|chunk| !chunk.is_empty())
     }
@@ -187,8 +189,12 @@ impl Cutter {
         };
         let chunk = data.get(..bytes)?;
         self.begin += chunk.len();
-        Some(Bytes::copy_from_slice(chunk))
+        Some(shared(chunk))
     }
+}
+
+fn shared(chunk: &[u8]) -> Bytes {
+    ROOMS.with_borrow_mut(|rooms| rooms.copy(chunk))
 }
 
 impl Drop for Cutter {

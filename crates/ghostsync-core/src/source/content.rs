@@ -24,6 +24,9 @@ static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 /// The most bytes that are read between two looks at the wish to stop.
 const READ_BYTES: usize = 4 << 20;
 
+/// Files up to this size are read into memory of their own: so little is allocated quickly.
+const SMALL_BYTES: usize = 128 << 10;
+
 /// The content of a file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Content {
@@ -63,7 +66,7 @@ pub(super) fn read_content(
     let holes = holes::find(file, stat, interrupt)?;
     let data_bytes = holes.iter().fold(size, |bytes, hole| bytes.saturating_sub(hole.length));
     if holes.is_empty()
-        && let Some(bytes) = rule.whole(size)
+        && let Some(bytes) = rule.whole(size).filter(|bytes| *bytes <= SMALL_BYTES)
     {
         return read_whole(file, bytes, interrupt, sink);
     }
@@ -87,7 +90,7 @@ pub(super) fn read_content(
     reading.finish()
 }
 
-/// Reads a file that is one chunk, or less than it was.
+/// Reads a small file, which is one chunk, or less than it was.
 fn read_whole(
     file: &File,
     bytes: usize,

@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use object_store::{GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions};
+use object_store::{GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload};
 use serde::Serialize;
 
 use self::count::{CountingStore, Counts};
@@ -273,8 +273,8 @@ impl Store {
     }
 
     /// Writes an object, replacing what is there.
-    pub(crate) async fn put(&self, key: &Key, bytes: Bytes) -> Result<()> {
-        match self.objects.put_opts(key, bytes.into(), PutOptions::default()).await {
+    pub(crate) async fn put(&self, key: &Key, payload: PutPayload) -> Result<()> {
+        match self.objects.put_opts(key, payload, PutOptions::default()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.failure("write", key, error)),
         }
