@@ -3,44 +3,45 @@
 //! Fresh memory has to be filled with zeros by the system first, which takes longer than to copy into it.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
 /// What is taken from the system at once.
 const ROOM_BYTES: usize = 4 << 20;
 
-/// Rooms of one thread; in what is being filled, bytes lie one after another.
+/// The room that one thread fills, bytes one after another, and those that several have filled.
 #[derive(Debug, Default)]
 pub(crate) struct Recycled {
     open: BytesMut,
     /// Empty ends of rooms that were filled: a room whose end is all that is left of it can be used again.
-    full: VecDeque<BytesMut>,
+    full: Arc<Mutex<VecDeque<BytesMut>>>,
 }
 
 impl Recycled {
+    /// For another thread: whatever of the two has filled a room, both can use it again.
+    pub(crate) fn beside(&self) -> Self {
+        Self { open: BytesMut::new(), full: Arc::clone(&self.full) }
+    }
+
     /// Copies bytes to where they can be shared.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
         if bytes.len() > ROOM_BYTES {
             return Bytes::copy_from_slice(bytes);
         }
         if self.open.capacity() < bytes.len() {
-            let next = self.next();
-            self.full.push_back(std::mem::replace(&mut self.open, next));
+            self.open_another();
         }
         self.open.extend_from_slice(bytes);
         self.open.split().freeze()
     }
 
-    /// A room that nobody uses any more, or a new one.
-    fn next(&mut self) -> BytesMut {
-        for _ in 0..self.full.len() {
-            let Some(mut room) = self.full.pop_front() else { break };
-            if room.try_reclaim(ROOM_BYTES) {
-                return room;
-            }
-            self.full.push_back(room);
-        }
-        BytesMut::with_capacity(ROOM_BYTES)
+    /// Goes on in a room that nobody uses any more, or in a new one.
+    fn open_another(&mut self) {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        full.push_back(std::mem::take(&mut self.open));
+        let free = full.iter_mut().position(|room| room.try_reclaim(ROOM_BYTES));
+        self.open = free.and_then(|at| full.remove(at)).unwrap_or_else(|| BytesMut::with_capacity(ROOM_BYTES));
     }
 }
 

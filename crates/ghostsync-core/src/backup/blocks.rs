@@ -42,13 +42,14 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// Starts the compressing threads.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, rooms: &Recycled) -> Self {
         let (jobs, queue) = sync_channel::<Raw>(THREADS);
         let (sender, done) = channel();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
             let (queue, sender) = (Arc::clone(&queue), sender.clone());
-            scope.spawn(move || compress(&queue, &sender));
+            let compressor = BlockCompressor { rooms: rooms.beside(), ..BlockCompressor::default() };
+            scope.spawn(move || compress(&queue, &sender, compressor));
         }
         let (content, chunks) = (Vec::new(), Vec::new());
         let (bytes, filled, returned, waiting) = (0, 0, 0, BTreeMap::new());
@@ -103,8 +104,7 @@ impl Blocks {
     }
 }
 
-fn compress(queue: &Mutex<Receiver<Raw>>, done: &Sender<(u64, Result<SealedBlock>)>) {
-    let mut compressor = BlockCompressor::default();
+fn compress(queue: &Mutex<Receiver<Raw>>, done: &Sender<(u64, Result<SealedBlock>)>, mut compressor: BlockCompressor) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Raw { number, content, chunks }) = job else { return };

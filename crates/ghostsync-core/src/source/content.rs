@@ -8,7 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::chunk::{Cutter, Rule};
+use super::chunk::{Buffers, Cutter, Rule};
 use super::database::is_database;
 use super::found::size_of;
 use super::holes;
@@ -59,6 +59,7 @@ pub(super) fn read_content(
     file: &File,
     stat: &Stat,
     rule: Rule,
+    buffers: &mut Buffers,
     interrupt: &Interrupt,
     sink: &mut dyn FnMut(ReadEvent) -> Result<()>,
 ) -> std::result::Result<Content, Stop> {
@@ -74,7 +75,7 @@ pub(super) fn read_content(
         file,
         interrupt,
         sink,
-        cutter: Cutter::new(rule, data_bytes, || is_database(file)),
+        cutter: Cutter::new(rule, data_bytes, buffers, || is_database(file)),
         hasher: blake3::Hasher::new(),
         offset: 0,
         holes: Vec::with_capacity(holes.len()),
@@ -122,7 +123,7 @@ struct Reading<'a> {
     file: &'a File,
     interrupt: &'a Interrupt,
     sink: &'a mut dyn FnMut(ReadEvent) -> Result<()>,
-    cutter: Cutter,
+    cutter: Cutter<'a>,
     hasher: blake3::Hasher,
     /// How far the content was hashed.
     offset: u64,
