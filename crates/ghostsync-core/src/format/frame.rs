@@ -8,6 +8,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size, get_frame_content_size};
 
 use super::FormatError;
+use crate::recycled::Recycled;
 
 /// The level of everything but blocks: within a few percent of the slower ones.
 pub const LEVEL: i32 = 3;
@@ -117,8 +118,9 @@ pub(crate) fn stored(pieces: &[Bytes]) -> Option<Vec<Bytes>> {
 /// [`FormatError::Frame`] if this is not one whole frame and nothing else.
 pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8>, FormatError> {
     let wrong = |source| FormatError::Frame { what, source };
-    if let Some(content) = decompress_at_once(frame, limit) {
-        return content.map_err(wrong);
+    if let Some(content_bytes) = known_content_bytes(frame, limit) {
+        let decompress = |decompressor: &mut Decompressor<'_>| decompressor.decompress(frame, content_bytes);
+        return with_decompressor(decompress).map_err(wrong);
     }
     let mut input = frame;
     let mut content = Vec::new();
@@ -136,11 +138,36 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
     Ok(content)
 }
 
-/// Decompresses a frame whose header says how long its content is, and after which nothing follows; `None` for others.
+/// Decompresses as [`decompress`] does, to where there is room.
 ///
-/// There is no window to keep beside the content, and each byte is written once. Frames with more content than the
-/// largest window, and those that claim a larger one, are not for this.
-fn decompress_at_once(frame: &[u8], limit: u64) -> Option<io::Result<Vec<u8>>> {
+/// # Errors
+/// As there.
+pub(crate) fn decompress_in(
+    rooms: &mut Recycled,
+    what: &'static str,
+    frame: &[u8],
+    limit: u64,
+) -> Result<Bytes, FormatError> {
+    let Some(content_bytes) = known_content_bytes(frame, limit) else {
+        return decompress(what, frame, limit).map(Bytes::from);
+    };
+    let decompressed = rooms.fill(content_bytes, |space| {
+        let bytes = with_decompressor(|decompressor| decompressor.decompress_to_buffer(frame, space))?;
+        // The header may claim more than there is.
+        if bytes == content_bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    });
+    decompressed.map_err(|source| FormatError::Frame { what, source })
+}
+
+fn with_decompressor<T>(call: impl FnOnce(&mut Decompressor<'static>) -> io::Result<T>) -> io::Result<T> {
+    DECOMPRESSOR.with_borrow_mut(|kept| call(reused(kept, Decompressor::new)?))
+}
+
+/// The length of the content of a frame whose header says it, and after which nothing follows; `None` for others.
+///
+/// Such a frame is decompressed at once: there is no window to keep beside the content, and each byte is written once.
+/// Frames with more content than the largest window, and those that claim a larger one, are not for this.
+fn known_content_bytes(frame: &[u8], limit: u64) -> Option<usize> {
     let [descriptor, window, ..] = frame.strip_prefix(&MAGIC)? else { return None };
     let window_is_content = descriptor & 0x20 != 0;
     if !window_is_content && u32::from(*window) > (MAX_WINDOW_LOG - 10) << 3 {
@@ -150,8 +177,7 @@ fn decompress_at_once(frame: &[u8], limit: u64) -> Option<io::Result<Vec<u8>>> {
     if content_bytes > limit.min(1 << MAX_WINDOW_LOG) || find_frame_compressed_size(frame) != Ok(frame.len()) {
         return None;
     }
-    let capacity = usize::try_from(content_bytes).ok()?;
-    Some(DECOMPRESSOR.with_borrow_mut(|kept| reused(kept, Decompressor::new)?.decompress(frame, capacity)))
+    usize::try_from(content_bytes).ok()
 }
 
 /// What this thread has made before, or a new one.
