@@ -30,7 +30,7 @@ use crate::tree::{ChunkReader, Pages};
 const WINDOW_BYTES: u64 = 6 << 20;
 
 /// Files, chunks and other parts of a window, which take memory of their own.
-const WINDOW_PARTS: usize = 1 << 16;
+const WINDOW_PARTS: usize = 1 << 12;
 
 /// Stored blocks are kept up to so many bytes: those that two windows share, and those of files with equal parts.
 const RECENT_BYTES: usize = 12 << 20;
@@ -138,6 +138,7 @@ impl Fetcher {
     ) -> Result<std::result::Result<(), CutOff>> {
         let mut reader = ChunkReader::new(Arc::clone(&self.pages), placed);
         let mut chunks: Vec<(ChunkId, ChunkPlacement)> = Vec::new();
+        let mut number = 0;
         let damage = loop {
             let next = match self.interrupt.unless_set(reader.next_chunks()).await {
                 Ok(Some(next)) => next,
@@ -149,9 +150,9 @@ impl Fetcher {
                 let new_bytes = if self.wanted.contains(&block) { 0 } else { u64::from(block.bytes) };
                 let full = self.wanted_bytes + new_bytes > WINDOW_BYTES && self.wanted_bytes > 0;
                 if full || self.parts >= WINDOW_PARTS {
-                    let piece =
-                        Piece { job: Arc::clone(&job), chunks: std::mem::take(&mut chunks), last: false, damage: None };
-                    self.window.pieces.push(piece);
+                    let (job, chunks) = (Arc::clone(&job), std::mem::take(&mut chunks));
+                    self.window.pieces.push(Piece { job, number, chunks, last: false, damage: None });
+                    number += 1;
                     if self.send(windows).await?.is_err() {
                         return Ok(Err(CutOff));
                     }
@@ -163,7 +164,7 @@ impl Fetcher {
                 chunks.push((id, placement));
             }
         };
-        self.window.pieces.push(Piece { job, chunks, last: true, damage });
+        self.window.pieces.push(Piece { job, number, chunks, last: true, damage });
         Ok(Ok(()))
     }
 
