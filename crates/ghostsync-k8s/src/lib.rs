@@ -1,0 +1,10 @@
+//! A directory in a pod: restored before the app starts, followed while it runs, saved at the end.
+//!
+//! ```text
+//! restore:  wait for the predecessor -> claim -> head and directory compared -> restored -> receipt
+//! sync:     events -> lifecycle (pure) -> actions: a pass, a look at the head, the end
+//! ```
+//! The program is thin: what makes a snapshot, refuses one or fences a writer is in `ghostsync-core`.
+
+pub mod args;
+pub mod environment;

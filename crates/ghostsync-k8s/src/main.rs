@@ -1,0 +1,52 @@
+//! The command `ghostsync-k8s`: arguments in, one of the library's stories, an exit code out.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use ghostsync_cli::causes::with_causes;
+use ghostsync_cli::exit::Exit;
+use ghostsync_cli::hint;
+use ghostsync_core::{Error, ErrorKind, Result};
+use ghostsync_k8s::args::{Cli, Command};
+use ghostsync_k8s::environment;
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // A panic has told itself on stderr already; its exit code is to be one of ours.
+    std::panic::catch_unwind(|| run(&words)).unwrap_or(Exit::Failed).into()
+}
+
+fn run(words: &[OsString]) -> Exit {
+    match environment::parse(words, &std::env::vars_os().collect::<Vec<_>>()) {
+        Ok(cli) => with_runtime(cli).unwrap_or_else(|error| fail(&error)),
+        Err(environment::Wrong::Words(error)) => {
+            // Nobody reading the help is no failure.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Done }
+        }
+        Err(environment::Wrong::Setting(error)) => fail(&error),
+    }
+}
+
+fn with_runtime(cli: Cli) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+    let runtime = runtime.map_err(|error| Error::new(ErrorKind::LocalIo, error))?;
+    let exit = runtime.block_on(async {
+        match cli.command {
+            Command::Restore(_) | Command::Sync(_) | Command::Ctl(_) | Command::Health(_) => {
+                Err(Error::new(ErrorKind::Unsupported, "not built yet"))
+            }
+        }
+    });
+    // Threads that still wait for a disk or a store hold nothing that is not made good by the next run.
+    runtime.shutdown_background();
+    exit
+}
+
+fn fail(error: &Error) -> Exit {
+    eprintln!("error: {}", with_causes(error));
+    if let Some(hint) = hint::for_error(error, false) {
+        eprintln!("hint: {hint}");
+    }
+    Exit::of(error.kind())
+}
