@@ -8,3 +8,5 @@
 
 pub mod args;
 pub mod environment;
+pub mod lint;
+pub mod manifest;

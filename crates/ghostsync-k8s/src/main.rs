@@ -8,7 +8,7 @@ use ghostsync_cli::exit::Exit;
 use ghostsync_cli::hint;
 use ghostsync_core::{Error, ErrorKind, Result};
 use ghostsync_k8s::args::{Cli, Command};
-use ghostsync_k8s::environment;
+use ghostsync_k8s::{environment, lint, manifest};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -36,6 +36,8 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
             Command::Restore(_) | Command::Sync(_) | Command::Ctl(_) | Command::Health(_) => {
                 Err(Error::new(ErrorKind::Unsupported, "not built yet"))
             }
+            Command::Manifest(args) => manifest::print(&args),
+            Command::Lint(args) => lint::command::run(&args),
         }
     });
     // Threads that still wait for a disk or a store hold nothing that is not made good by the next run.

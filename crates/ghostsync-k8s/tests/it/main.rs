@@ -1,5 +1,8 @@
 //! The program as a pod runs it: real processes, a repository in a folder.
 
+mod lint;
+mod lint_command;
+
 use std::process::Command;
 
 #[test]
