@@ -2,6 +2,7 @@
 
 mod lint;
 mod lint_command;
+mod packaging;
 
 use std::process::Command;
 

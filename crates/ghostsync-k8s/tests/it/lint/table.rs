@@ -342,7 +342,7 @@ fn rollout() -> Vec<Row> {
 fn settings() -> Vec<Row> {
     vec![
         row("service-links", Native, [Remove("pod/enableServiceLinks")]),
-        row("arguments-refused", Native, [Put("sync/args/-", json!("--intervall=30s"))]),
+        row("arguments-refused", Native, [Put("sync/args/-", json!("--intervals=30s"))]),
         row("arguments-refused", Native, [Set("sync/args/1", json!("--interval=often"))]),
         row("arguments-refused", Classic, [Put("sync/lifecycle/preStop/exec/command/-", json!("--wait-for=x"))]),
         row("unknown-variable", Native, [Put("sync/env/-", json!({"name": "GHOSTSYNC_MAXDELETE", "value": "5"}))]),

@@ -1,0 +1,125 @@
+//! What `deploy/` holds is made from the template of `manifest`, or held against it: nobody keeps two sources equal.
+//! `just packaging write` writes what has changed.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use ghostsync_k8s::args::{Cli, Command};
+use ghostsync_k8s::manifest;
+use serde_json::{Value, json};
+
+const DEPLOYMENT: &str = include_str!("../../src/manifest/deployment.yaml");
+const APP: &str = include_str!("../../src/manifest/app.yaml");
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
+}
+
+fn printed(mode: &str) -> String {
+    let words = ["ghostsync-k8s", "manifest", "--mode", mode];
+    let Command::Manifest(args) = Cli::parse_from(words).command else { panic!("another command") };
+    manifest::render(&args)
+}
+
+/// The files that are made, and what must stand in them.
+fn made() -> Vec<(String, String)> {
+    let mut files = vec![("helm/ghostsync/templates/deployment.yaml".to_owned(), chart())];
+    for mode in ["native", "classic"] {
+        files.push((format!("plain/{mode}.yaml"), printed(mode)));
+        files.push((format!("kustomize/{mode}/ghostsync.yaml"), component(mode)));
+    }
+    let rules = std::fs::read_to_string(folder().join("prometheus/ghostsync.rules.yaml")).unwrap();
+    files.push(("helm/ghostsync/ghostsync.rules.yaml".to_owned(), rules));
+    files
+}
+
+#[test]
+fn what_deploy_holds_is_what_manifest_prints() {
+    for (name, expected) in made() {
+        let path = folder().join(&name);
+        if std::env::var_os("GHOSTSYNC_WRITE").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        }
+        let actual = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(actual == expected, "deploy/{name} is not what the template makes: run `just packaging write`");
+    }
+}
+
+/// The Deployment without the app, as a strategic merge patch of one that has it.
+fn component(mode: &str) -> String {
+    let mut patch: Value = serde_saphyr::from_str(&printed(mode)).unwrap();
+    patch["metadata"] = json!({"name": "any"});
+    patch["spec"].as_object_mut().unwrap().remove("selector");
+    let template = patch["spec"]["template"].as_object_mut().unwrap();
+    template.remove("metadata");
+    let pod = template["spec"].as_object_mut().unwrap();
+    if mode == "native" {
+        pod.remove("containers");
+    } else {
+        pod["containers"].as_array_mut().unwrap().retain(|container| container["name"] == "ghostsync");
+    }
+    pod["volumes"].as_array_mut().unwrap().retain(|volume| volume["name"] != "tmp");
+    for list in ["initContainers", "containers"] {
+        for container in pod.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            // The repository is the user's: it comes from the ConfigMap that the README names.
+            container["env"].as_array_mut().unwrap().retain(|entry| entry["name"] != "GHOSTSYNC_REPO");
+            let sources = container["envFrom"].as_array_mut().unwrap();
+            sources.insert(0, json!({"configMapRef": {"name": "ghostsync"}}));
+        }
+    }
+    // kustomize keeps what the app's own strategy says beside `type`, unless it is taken out.
+    patch["spec"]["strategy"]["rollingUpdate"] = Value::Null;
+    let source =
+        format!("# Made from the template of `ghostsync-k8s manifest --mode {mode}`, which has the reasons.\n");
+    source + &serde_saphyr::to_string(&patch).unwrap()
+}
+
+/// The template in the language of Helm.
+fn chart() -> String {
+    let grace = "(int .Values.gracePeriodSeconds)";
+    let values = [
+        ("mode", ".Values.mode".to_owned()),
+        ("name", ".Values.name | default .Release.Name".to_owned()),
+        ("image", ".Values.image | quote".to_owned()),
+        ("app_image", ".Values.app.image | quote".to_owned()),
+        ("repo", ".Values.repo | quote".to_owned()),
+        ("path", ".Values.path | quote".to_owned()),
+        ("uid", "int .Values.uid".to_owned()),
+        ("url", "printf \"https://%s\" .Values.app.host | quote".to_owned()),
+        ("host", ".Values.app.host | quote".to_owned()),
+        ("port", "int .Values.app.port".to_owned()),
+        ("wait_process", "printf \"--wait-app=process:%s\" .Values.app.process | quote".to_owned()),
+        ("grace", "int .Values.gracePeriodSeconds".to_owned()),
+        ("wait", format!("add {grace} 10")),
+        ("deadline", format!("sub {grace} 20")),
+        ("progress_deadline", format!("add {grace} 1650")),
+        ("genesis", "printf \"--genesis=%s\" .Values.genesis | quote".to_owned()),
+        ("interval", ".Values.interval".to_owned()),
+        ("secret", ".Values.secret".to_owned()),
+    ];
+    let app = format!(
+        "{{{{- with .Values.app.container }}}}\n      - {{{{- toYaml . | nindent 8 }}}}\n{{{{- else }}}}\n{APP}{{{{- end }}}}\n"
+    );
+    let text = DEPLOYMENT.replace("{{app}}\n", &app);
+    let mut chart = String::new();
+    let mut open = false;
+    for line in text.split_inclusive('\n') {
+        match line.trim_end().strip_prefix("#[").and_then(|rest| rest.strip_suffix(']')) {
+            Some(mode) => {
+                if open {
+                    chart.push_str("{{- end }}\n");
+                }
+                open = mode != "end";
+                if open {
+                    chart.push_str(&format!("{{{{- if eq .Values.mode \"{mode}\" }}}}\n"));
+                }
+            }
+            None => chart.push_str(line),
+        }
+    }
+    for (name, value) in values {
+        chart = chart.replace(&format!("{{{{{name}}}}}"), &format!("{{{{ {value} }}}}"));
+    }
+    let volumes = "{{- with .Values.app.volumes }}\n      {{- toYaml . | nindent 6 }}\n{{- end }}\n";
+    chart + volumes
+}
