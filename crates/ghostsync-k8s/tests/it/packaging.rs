@@ -29,6 +29,7 @@ fn made() -> Vec<(String, String)> {
         files.push((format!("kustomize/{mode}/ghostsync.yaml"), component(mode)));
     }
     let rules = std::fs::read_to_string(folder().join("prometheus/ghostsync.rules.yaml")).unwrap();
+    files.push(("../examples/ghost-kubernetes/base/alerts.yaml".to_owned(), prometheus_rule(&rules)));
     files.push(("helm/ghostsync/ghostsync.rules.yaml".to_owned(), rules));
     files
 }
@@ -43,6 +44,14 @@ fn what_deploy_holds_is_what_manifest_prints() {
         let actual = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(actual == expected, "deploy/{name} is not what the template makes: run `just packaging write`");
     }
+}
+
+/// The rules as an object of the Prometheus operator.
+fn prometheus_rule(rules: &str) -> String {
+    let head = "# Made from deploy/prometheus/ghostsync.rules.yaml, which is tested.\n\
+                apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: ghostsync\nspec:\n";
+    let lines = rules.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") });
+    head.to_owned() + &lines.collect::<String>()
 }
 
 /// The Deployment without the app, as a strategic merge patch of one that has it.
