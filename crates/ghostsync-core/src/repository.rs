@@ -226,6 +226,15 @@ impl Repository {
         Ok(state)
     }
 
+    /// Tells whether anything was committed after a state: where commits are numbered, one request that asks for the
+    /// next number alone. It does not notice a store that was wiped; [`Repository::state`] does.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn has_moved(&self, since: &State) -> Result<bool> {
+        self.log().has_moved(since).await
+    }
+
     /// The cached head is gone from the store: tells a repository that is gone, or another, from one rolled back.
     async fn check_still_there(&self) -> Result<()> {
         let stored = self.store.get(&keys::config(), MAX_CONFIG_BYTES).await?;

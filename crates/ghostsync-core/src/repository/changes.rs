@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Repository, State};
@@ -102,13 +102,22 @@ pub async fn claim(repository: &Repository, branch: &str, owner: &str, writer: &
     Ok(Claim { epoch: state.commit.seq, head, fenced, forks })
 }
 
-/// Gives a branch back; returns whether it had not been given back already.
+/// Gives a branch back; returns whether it had not been given back already. The commit says the note besides.
 ///
 /// # Errors
 /// `NotFound` if there is no such branch, `Conflict` if it belongs to another owner; otherwise as [`tag`].
-pub async fn release(repository: &Repository, branch: &str, owner: &str, writer: &str) -> Result<bool> {
+pub async fn release(
+    repository: &Repository,
+    branch: &str,
+    owner: &str,
+    writer: &str,
+    note: Option<&Value>,
+) -> Result<bool> {
     check_names(branch, owner)?;
-    let function = |state: &State, _: &Session| history::released(state, branch, owner);
+    let function = |state: &State, _: &Session| {
+        let released = history::released(state, branch, owner)?;
+        Ok(released.map(|(commit, op)| (commit, history::with_note(op, note))))
+    };
     Ok(repository.change(writer, &SystemClock, function).await?.is_some())
 }
 

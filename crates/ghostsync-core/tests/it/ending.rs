@@ -1,0 +1,154 @@
+//! The end of a writer that may be stopped at any moment: what is small goes first, and the branch is given back with
+//! the last commit.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
+use ghostsync_core::observer::NoObserver;
+use ghostsync_core::repository::{OpenOptions, Repository, State, claim};
+use ghostsync_core::restore::{RestoreOptions, restore};
+use ghostsync_core::store::Store;
+use ghostsync_core::testing::recording::{Operation, RecordingStore};
+use ghostsync_core::testing::tree::{differences, noise};
+use object_store::memory::InMemory;
+use serde_json::json;
+
+use crate::restoring::{create, quick_folder};
+
+const SMALL_BYTES: u64 = 1000;
+
+/// A directory whose branch belongs to `pod`.
+struct Bench {
+    objects: Arc<RecordingStore>,
+    repository: Repository,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let objects = Arc::new(RecordingStore::new(Arc::new(InMemory::new())));
+        let folder = quick_folder();
+        create(objects.clone()).await;
+        let store = Store::new(objects.clone(), "recorded");
+        let cache_dir = Some(folder.path().join("cache"));
+        let repository = Repository::open(store, OpenOptions { cache_dir }).await.expect("a repository");
+        let bench = Self { objects, repository, folder };
+        claim(&bench.repository, "main", "pod", "test").await.expect("a claim");
+        for file in 0..12 {
+            bench.write(&format!("{file:02}"), &noise(file, 300));
+        }
+        bench.write("large", &noise(50, 5000));
+        assert_eq!(bench.back_up(BackupOptions::default()).await.outcome, BackupOutcome::Done);
+        bench
+    }
+
+    fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        fs::create_dir_all(self.source()).expect("a folder");
+        fs::write(self.source().join(name), content).expect("written");
+    }
+
+    async fn back_up(&self, options: BackupOptions) -> BackupReport {
+        let options = BackupOptions { owner: Some("pod".into()), exclusive: true, ..options };
+        backup(&self.repository, &self.source(), options, Arc::new(NoObserver)).await.expect("a backup")
+    }
+
+    async fn state(&self) -> State {
+        self.repository.state().await.expect("a state")
+    }
+
+    async fn is_released(&self) -> bool {
+        self.state().await.commit.branches["main"].holder.as_ref().expect("a holder").released
+    }
+
+    async fn restored(&self) -> PathBuf {
+        let back = self.folder.path().join("back");
+        drop(fs::remove_dir_all(&back));
+        let restored = restore(&self.repository, &back, RestoreOptions::default(), Arc::new(NoObserver)).await;
+        assert!(restored.expect("a restore").problems.is_empty());
+        back
+    }
+}
+
+fn first_step() -> BackupOptions {
+    BackupOptions { defer_over: Some(SMALL_BYTES), release: true, ..BackupOptions::default() }
+}
+
+fn last_step() -> BackupOptions {
+    BackupOptions { release: true, note: Some(json!({"cause": "SIGTERM"})), ..BackupOptions::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_step_holds_what_is_small_and_the_last_one_everything() {
+    let bench = Bench::new().await;
+    let before = noise(50, 5000);
+    bench.write("03", b"a small change");
+    bench.write("added", b"small");
+    bench.write("added large", &noise(60, 6000));
+    bench.write("large", &noise(61, 7000));
+    let step = bench.back_up(first_step()).await;
+    assert_eq!((step.outcome, step.is_complete()), (BackupOutcome::Done, false), "{step:?}");
+    let back = bench.restored().await;
+    assert_eq!(fs::read(back.join("03")).expect("a file"), b"a small change");
+    assert_eq!(fs::read(back.join("added")).expect("a file"), b"small");
+    assert_eq!(fs::read(back.join("large")).expect("a file"), before, "the parent's version");
+    assert!(!back.join("added large").exists());
+    assert!(!bench.is_released().await, "there is more to come");
+
+    let last = bench.back_up(last_step()).await;
+    assert_eq!((last.outcome, last.is_complete(), last.changes.changed), (BackupOutcome::Done, true, 1));
+    assert_eq!(differences(&bench.source(), &bench.restored().await), Vec::<String>::new());
+    assert!(bench.is_released().await);
+    assert_eq!(bench.state().await.commit.op["note"]["cause"], "SIGTERM");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_step_that_leaves_nothing_out_is_the_last() {
+    let bench = Bench::new().await;
+    bench.write("03", b"a small change");
+    // What was written this instant is read once more, and would be left out for that.
+    fs::remove_file(bench.source().join("large")).expect("removed");
+    let step = bench.back_up(first_step()).await;
+    assert_eq!((step.outcome, step.is_complete()), (BackupOutcome::Done, true));
+    assert!(bench.is_released().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_first_step_left_out_is_not_taken_for_known() {
+    let bench = Bench::new().await;
+    bench.write("large", &noise(61, 7000));
+    let seq = bench.state().await.commit.seq;
+    let step = bench.back_up(first_step()).await;
+    assert_eq!((step.outcome, step.is_complete()), (BackupOutcome::Unchanged, false), "{step:?}");
+    assert_eq!((bench.state().await.commit.seq, bench.is_released().await), (seq, false));
+    let last = bench.back_up(last_step()).await;
+    assert_eq!((last.outcome, last.changes.changed), (BackupOutcome::Done, 1));
+    assert_eq!(differences(&bench.source(), &bench.restored().await), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_end_says_why_too() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.back_up(last_step()).await.outcome, BackupOutcome::Unchanged);
+    let op = bench.state().await.commit.op;
+    assert_eq!((op["kind"].as_str(), op["note"]["cause"].as_str()), (Some("release"), Some("SIGTERM")));
+    assert!(bench.is_released().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_the_head_costs_one_request() {
+    let bench = Bench::new().await;
+    let state = bench.state().await;
+    drop(bench.objects.take());
+    assert!(!bench.repository.has_moved(&state).await.expect("looks"));
+    assert_eq!(bench.objects.take().len(), 1);
+    claim(&bench.repository, "main", "another", "test").await.expect("a claim");
+    drop(bench.objects.take());
+    assert!(bench.repository.has_moved(&state).await.expect("looks"));
+    assert_eq!((bench.objects.count(Operation::List), bench.objects.take().len()), (0, 1));
+}
