@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
+use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::observer::NoObserver;
 use ghostsync_core::repository::{OpenOptions, Repository, State, claim};
 use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::recording::{Operation, RecordingStore};
 use ghostsync_core::testing::tree::{differences, noise};
+use jiff::{SignedDuration, Timestamp};
 use object_store::memory::InMemory;
 use serde_json::json;
 
@@ -75,6 +77,16 @@ impl Bench {
     }
 }
 
+/// An hour on, so that nothing counts as written this instant.
+#[derive(Debug)]
+struct Later;
+
+impl Clock for Later {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_hours(1)
+    }
+}
+
 fn first_step() -> BackupOptions {
     BackupOptions { defer_over: Some(SMALL_BYTES), release: true, ..BackupOptions::default() }
 }
@@ -123,7 +135,7 @@ async fn what_a_first_step_left_out_is_not_taken_for_known() {
     let bench = Bench::new().await;
     bench.write("large", &noise(61, 7000));
     let seq = bench.state().await.commit.seq;
-    let step = bench.back_up(first_step()).await;
+    let step = bench.back_up(BackupOptions { clock: Arc::new(Later), ..first_step() }).await;
     assert_eq!((step.outcome, step.is_complete()), (BackupOutcome::Unchanged, false), "{step:?}");
     assert_eq!((bench.state().await.commit.seq, bench.is_released().await), (seq, false));
     let last = bench.back_up(last_step()).await;
