@@ -133,6 +133,8 @@ async fn a_first_step_that_leaves_nothing_out_is_the_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_first_step_left_out_is_not_taken_for_known() {
     let bench = Bench::new().await;
+    let later = || BackupOptions { clock: Arc::new(Later), ..BackupOptions::default() };
+    assert_eq!(bench.back_up(later()).await.outcome, BackupOutcome::Unchanged, "every file is known from now on");
     bench.write("large", &noise(61, 7000));
     let seq = bench.state().await.commit.seq;
     let step = bench.back_up(BackupOptions { clock: Arc::new(Later), ..first_step() }).await;
