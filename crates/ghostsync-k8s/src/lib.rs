@@ -8,3 +8,6 @@
 
 pub mod args;
 pub mod environment;
+pub mod log;
+pub mod pod;
+pub mod restore;

@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
-use ghostsync_cli::hint;
+use ghostsync_cli::signals;
 use ghostsync_core::{Error, ErrorKind, Result};
 use ghostsync_k8s::args::{Cli, Command};
-use ghostsync_k8s::environment;
+use ghostsync_k8s::log::{self, Level};
+use ghostsync_k8s::pod::StoreSource;
+use ghostsync_k8s::{environment, restore};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -33,7 +34,11 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::LocalIo, error))?;
     let exit = runtime.block_on(async {
         match cli.command {
-            Command::Restore(_) | Command::Sync(_) | Command::Ctl(_) | Command::Health(_) => {
+            Command::Restore(args) => {
+                let interrupt = signals::listen(log::info)?;
+                restore::run(*args, StoreSource::of_process()?, interrupt).await
+            }
+            Command::Sync(_) | Command::Ctl(_) | Command::Health(_) => {
                 Err(Error::new(ErrorKind::Unsupported, "not built yet"))
             }
         }
@@ -44,9 +49,6 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
 }
 
 fn fail(error: &Error) -> Exit {
-    eprintln!("error: {}", with_causes(error));
-    if let Some(hint) = hint::for_error(error, false) {
-        eprintln!("hint: {hint}");
-    }
+    log::error(Level::Error, "failed", error);
     Exit::of(error.kind())
 }

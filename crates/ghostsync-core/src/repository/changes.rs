@@ -13,6 +13,7 @@ use crate::format::commit::{Snapshot, check_owner_name, check_written_branch_nam
 use crate::history::{self, Session, holder_of};
 use crate::id::SnapshotId;
 use crate::interrupt::Interrupt;
+use crate::receipt::Receipt;
 
 /// Sets and removes tags of a snapshot; returns the number of the commit, or `None` if nothing changed.
 ///
@@ -76,6 +77,33 @@ pub struct Claim {
     pub fenced: Option<String>,
     /// Forks of this very head: what predecessors had that came too late.
     pub forks: Vec<Snapshot>,
+}
+
+impl Claim {
+    /// The receipt of a directory, as it is, under this claim: if the claimed head is what the directory came from, be it
+    /// the snapshot that the receipt names, or one that the directory asked for and did not hear of. What was edited
+    /// since is then compared with that head. `None` if the head is another's.
+    #[must_use]
+    pub fn adopt(&self, receipt: &Receipt) -> Option<Receipt> {
+        let head = self.head.as_ref();
+        let is_ours = match head {
+            Some(head) => receipt.snapshot == Some(head.id) || receipt.awaits(head.session),
+            None => receipt.snapshot.is_none(),
+        };
+        is_ours.then(|| Receipt {
+            epoch: self.epoch,
+            snapshot: head.map(|head| head.id),
+            tree: head.map(|head| head.tree.page),
+            entries: head.map_or(0, |head| head.entries),
+            bytes: head.map_or(0, |head| head.bytes),
+            // What was asked for under an earlier claim is in the head by now, or will never be.
+            pending: None,
+            unsettled: Vec::new(),
+            quarantined: None,
+            quarantined_under: None,
+            ..receipt.clone()
+        })
+    }
 }
 
 /// Takes a branch for an owner, whoever holds it: earlier writers are fenced. The branch is made if it is not there.

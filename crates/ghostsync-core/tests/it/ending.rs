@@ -8,8 +8,9 @@ use std::sync::Arc;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::observer::NoObserver;
+use ghostsync_core::receipt::Receipt;
 use ghostsync_core::repository::{OpenOptions, Repository, State, claim};
-use ghostsync_core::restore::{RestoreOptions, restore};
+use ghostsync_core::restore::{Overwrite, RestoreOptions, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::recording::{Operation, RecordingStore};
 use ghostsync_core::testing::tree::{differences, noise};
@@ -152,6 +153,36 @@ async fn an_unchanged_end_says_why_too() {
     let op = bench.state().await.commit.op;
     assert_eq!((op["kind"].as_str(), op["note"]["cause"].as_str()), (Some("release"), Some("SIGTERM")));
     assert!(bench.is_released().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_goes_on_under_a_new_claim_only_from_the_head_that_it_came_from() {
+    let bench = Bench::new().await;
+    let receipt = bench.folder.path().join("receipt");
+    let with = |options| BackupOptions { receipt: Some(receipt.clone()), ..options };
+    let asked = RestoreOptions {
+        receipt: Some(receipt.clone()),
+        overwrite: Some(Overwrite::Changed),
+        ..RestoreOptions::default()
+    };
+    let restored = restore(&bench.repository, &bench.source(), asked, Arc::new(NoObserver)).await;
+    assert!(restored.expect("a restore").problems.is_empty());
+    let before = Receipt::load(&receipt).expect("a receipt");
+    bench.write("03", b"an edit that nobody has saved");
+
+    let again = claim(&bench.repository, "main", "pod", "test").await.expect("a claim");
+    let adopted = again.adopt(&before).expect("the head is the receipt's");
+    assert_eq!((adopted.epoch, adopted.snapshot), (again.epoch, before.snapshot));
+    adopted.write(&receipt).expect("writes");
+    assert_eq!(bench.back_up(with(BackupOptions::default())).await.outcome, BackupOutcome::Done);
+
+    // As a crash between commit and receipt leaves it: the head is one that the directory asked for.
+    let moved = claim(&bench.repository, "main", "pod", "test").await.expect("a claim");
+    let session = moved.head.as_ref().expect("a head").session;
+    assert_eq!(moved.adopt(&before), None, "another's head");
+    let pending = Receipt { pending: Some(session), ..before };
+    let adopted = moved.adopt(&pending).expect("its own head");
+    assert_eq!((adopted.snapshot, adopted.pending), (moved.head.as_ref().map(|head| head.id), None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
