@@ -22,7 +22,7 @@ use crate::tree_path::TreePath;
 mod changes;
 
 pub use crate::history::State;
-pub use changes::{Claim, claim, hold, promote, release, tag, wait_for_release};
+pub use changes::{Claim, claim, hold, promote, reclaim, release, tag, wait_for_release};
 
 /// More objects than cut-short probes leave.
 const MAX_PROBE_LEFTOVERS: usize = 10_000;

@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod environment;
+pub mod lifecycle;
 pub mod log;
 pub mod pod;
 pub mod restore;

@@ -130,6 +130,34 @@ pub async fn claim(repository: &Repository, branch: &str, owner: &str, writer: &
     Ok(Claim { epoch: state.commit.seq, head, fenced, forks })
 }
 
+/// Takes a branch again for a directory that goes on from its head, if nobody else holds it; returns the directory's
+/// receipt under the new claim. `None`, and nothing is changed, if the branch or its head is another's by now.
+///
+/// # Errors
+/// As [`claim`].
+pub async fn reclaim(
+    repository: &Repository,
+    branch: &str,
+    owner: &str,
+    writer: &str,
+    receipt: &Receipt,
+) -> Result<Option<Receipt>> {
+    check_names(branch, owner)?;
+    let claim_of = |state: &State, epoch| Claim {
+        epoch,
+        head: state.commit.head(branch).cloned(),
+        fenced: None,
+        forks: Vec::new(),
+    };
+    let function = |state: &State, session: &Session| {
+        let is_free = state.commit.branches.get(branch).and_then(holder_of).is_none_or(|holder| holder.owner == owner);
+        let goes_on = is_free && claim_of(state, 0).adopt(receipt).is_some();
+        Ok(goes_on.then(|| history::claimed(state, branch, owner, session.id)))
+    };
+    let state = repository.change(writer, &SystemClock, function).await?;
+    Ok(state.and_then(|state| claim_of(&state, state.commit.seq).adopt(receipt)))
+}
+
 /// Gives a branch back; returns whether it had not been given back already. The commit says the note besides.
 ///
 /// # Errors

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::observer::NoObserver;
-use ghostsync_core::receipt::Receipt;
-use ghostsync_core::repository::{OpenOptions, Repository, State, claim};
+use ghostsync_core::receipt::{DirectoryMark, Receipt};
+use ghostsync_core::repository::{OpenOptions, Repository, State, claim, reclaim, release};
 use ghostsync_core::restore::{Overwrite, RestoreOptions, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::recording::{Operation, RecordingStore};
@@ -183,6 +183,38 @@ async fn a_directory_goes_on_under_a_new_claim_only_from_the_head_that_it_came_f
     let pending = Receipt { pending: Some(session), ..before };
     let adopted = moved.adopt(&pending).expect("its own head");
     assert_eq!((adopted.snapshot, adopted.pending), (moved.head.as_ref().map(|head| head.id), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_gave_its_branch_back_takes_it_again_only_while_it_is_nobody_elses() {
+    let bench = Bench::new().await;
+    let head = bench.state().await.commit.head("main").expect("a head").clone();
+    let other = claim(&bench.repository, "main", "other", "test").await.expect("a claim");
+    let receipt = Receipt {
+        repository: bench.repository.id(),
+        branch: "main".into(),
+        epoch: other.epoch,
+        snapshot: Some(head.id),
+        tree: Some(head.tree.page),
+        entries: head.entries,
+        bytes: head.bytes,
+        directory: DirectoryMark::of(&bench.source()).expect("a directory"),
+        finished: SystemClock.now(),
+        quarantined: None,
+        quarantined_under: None,
+        pending: None,
+        unsettled: Vec::new(),
+    };
+    let again = async |receipt: &Receipt| {
+        reclaim(&bench.repository, "main", "pod", "test", receipt).await.expect("a look").map(|receipt| receipt.epoch)
+    };
+    let seq = async || bench.state().await.commit.seq;
+    assert_eq!((again(&receipt).await, seq().await), (None, other.epoch), "another holds it");
+    assert!(release(&bench.repository, "main", "other", "test", None).await.expect("a release"));
+    let moved = Receipt { snapshot: None, ..receipt.clone() };
+    assert_eq!((again(&moved).await, seq().await), (None, other.epoch + 1), "the head is another's");
+    assert_eq!(again(&receipt).await, Some(other.epoch + 2));
+    assert!(!bench.is_released().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
