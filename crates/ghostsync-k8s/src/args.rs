@@ -102,6 +102,20 @@ pub struct PlaceArgs {
     pub state_dir: PathBuf,
 }
 
+impl PlaceArgs {
+    /// The receipt of the directory.
+    #[must_use]
+    pub fn receipt(&self) -> PathBuf {
+        self.state_dir.join("receipt.json")
+    }
+
+    /// The socket that a running `sync` listens on.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.state_dir.join("control.sock")
+    }
+}
+
 /// What to do while the store cannot be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnUnreachable {

@@ -8,5 +8,9 @@
 
 pub mod args;
 pub mod environment;
+pub mod lifecycle;
 pub mod lint;
+pub mod log;
 pub mod manifest;
+pub mod pod;
+pub mod restore;

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
-use ghostsync_cli::hint;
+use ghostsync_cli::signals;
 use ghostsync_core::{Error, ErrorKind, Result};
 use ghostsync_k8s::args::{Cli, Command};
-use ghostsync_k8s::{environment, lint, manifest};
+use ghostsync_k8s::log::{self, Level};
+use ghostsync_k8s::pod::StoreSource;
+use ghostsync_k8s::{environment, lint, manifest, restore};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -33,11 +35,15 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::LocalIo, error))?;
     let exit = runtime.block_on(async {
         match cli.command {
-            Command::Restore(_) | Command::Sync(_) | Command::Ctl(_) | Command::Health(_) => {
+            Command::Restore(args) => {
+                let interrupt = signals::listen(log::info)?;
+                restore::run(*args, StoreSource::of_process()?, interrupt).await
+            }
+            Command::Sync(_) | Command::Ctl(_) | Command::Health(_) => {
                 Err(Error::new(ErrorKind::Unsupported, "not built yet"))
             }
-            Command::Manifest(args) => manifest::print(&args),
-            Command::Lint(args) => lint::command::run(&args),
+            Command::Manifest(args) => Ok(by_hand(manifest::print(&args))),
+            Command::Lint(args) => Ok(by_hand(lint::command::run(&args))),
         }
     });
     // Threads that still wait for a disk or a store hold nothing that is not made good by the next run.
@@ -45,10 +51,15 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
     exit
 }
 
+/// What a person or CI calls tells an error as `ghostsync` does, and not as a line of a log.
+fn by_hand(done: Result<Exit>) -> Exit {
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {}", with_causes(&error));
+        Exit::of(error.kind())
+    })
+}
+
 fn fail(error: &Error) -> Exit {
-    eprintln!("error: {}", with_causes(error));
-    if let Some(hint) = hint::for_error(error, false) {
-        eprintln!("hint: {hint}");
-    }
+    log::error(Level::Error, "failed", error);
     Exit::of(error.kind())
 }
