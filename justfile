@@ -13,7 +13,7 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api model simulate stores-probe stores kills races fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api manifests model simulate stores-probe stores kills races fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
@@ -57,6 +57,21 @@ scripts:
     for script in .ci/run scripts/*.sh scripts/stores/*.sh; do bash -n "$script"; done
     if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/stores/*.sh; else echo "shellcheck is not installed"; fi
     for patch in crates/ghostsync-core/tests/controls/*.patch; do git apply --check "$patch"; done
+
+# Manifests and what is packaged: rendered by the real tools, against their schemas, our own lint, promtool
+manifests:
+    scripts/manifests.sh
+
+# Write what deploy/ and the examples take from the template of `ghostsync-k8s manifest`
+packaging MODE="check":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case "{{ MODE }}" in
+      write) export GHOSTSYNC_WRITE=1 ;;
+      check) ;;
+      *) echo "just packaging write, or just packaging" >&2; exit 2 ;;
+    esac
+    just _only ghostsync-k8s packaging
 
 # The oldest compiler that Cargo.toml promises builds the workspace
 msrv:

@@ -60,7 +60,7 @@ fn what_manifest_cannot_make_a_sound_pod_of_is_a_usage_error() {
 
 #[test]
 fn a_problem_ends_with_10_and_a_warning_only_when_strict() {
-    let problem = manifest(&[]).replace("enableServiceLinks: false", "enableServiceLinks: true");
+    let problem = manifest(&[]).replace("type: Recreate", "type: RollingUpdate");
     assert_eq!(run(&["lint", "-"], &problem).status.code(), Some(10));
     let warning = manifest(&[]).replace("fsGroup: 1000", "# none");
     assert_eq!(run(&["lint", "-"], &warning).status.code(), Some(0));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use ghostsync_k8s::args::{Cli, Command};
+use ghostsync_k8s::lint::catalogue;
 use ghostsync_k8s::manifest;
 use serde_json::{Value, json};
 
@@ -31,6 +32,7 @@ fn made() -> Vec<(String, String)> {
     let rules = std::fs::read_to_string(folder().join("prometheus/ghostsync.rules.yaml")).unwrap();
     files.push(("../examples/ghost-kubernetes/base/alerts.yaml".to_owned(), prometheus_rule(&rules)));
     files.push(("helm/ghostsync/ghostsync.rules.yaml".to_owned(), rules));
+    files.push(("../docs/lint.md".to_owned(), traps()));
     files
 }
 
@@ -44,6 +46,65 @@ fn what_deploy_holds_is_what_manifest_prints() {
         let actual = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(actual == expected, "deploy/{name} is not what the template makes: run `just packaging write`");
     }
+}
+
+/// The rules of `lint`, as a document.
+fn traps() -> String {
+    let mut text = String::from(
+        "# What `ghostsync-k8s lint` looks for\n\n\
+         Made from the rules themselves (`just packaging write`). A **problem** loses state, or makes an outage of the store\n\
+         one of the app; a **warning** goes wrong in a situation that comes sooner or later; a **note** is worth knowing.\n\n\
+         `ghostsync-k8s lint FILE…` reads plain manifests and what `helm template` and `kustomize build` print, `-` is stdin.\n\
+         Each finding brings a JSON patch that closes it, for `kubectl patch --type=json` or the `patches` of a\n\
+         kustomization. It ends with 0 without problems (with `--strict`: and without warnings), with 10 if there are some,\n\
+         and with 2 if a file cannot be read, or if no workload in it has a container of ghostsync: then nothing was checked.\n\n\
+         | rule | | what happens |\n|---|---|---|\n",
+    );
+    for (rule, severity, why) in catalogue() {
+        text.push_str(&format!("| `{rule}` | {} | {why} |\n", severity.name()));
+    }
+    text
+}
+
+/// What every metric is called that an alert or a panel may ask for (docs/operations.md).
+const METRICS: [&str; 17] = [
+    "ghostsync_oldest_unsynced_seconds",
+    "ghostsync_unsynced_bytes",
+    "ghostsync_last_success_timestamp_seconds",
+    "ghostsync_sync_total",
+    "ghostsync_sync_duration_seconds",
+    "ghostsync_sync_duration_seconds_sum",
+    "ghostsync_sync_duration_seconds_count",
+    "ghostsync_restore_duration_seconds",
+    "ghostsync_store_requests_total",
+    "ghostsync_store_bytes_total",
+    "ghostsync_guard_refused",
+    "ghostsync_epoch",
+    "ghostsync_holder",
+    "ghostsync_predecessor_unclean",
+    "ghostsync_volume_used_ratio",
+    "ghostsync_snapshot_info",
+    "ghostsync_build_info",
+];
+
+/// An alert on a metric that does not exist is silent for ever.
+#[test]
+fn alerts_and_panels_ask_for_metrics_that_exist() {
+    let rules = std::fs::read_to_string(folder().join("prometheus/ghostsync.rules.yaml")).unwrap();
+    let dashboard = std::fs::read_to_string(folder().join("grafana/ghostsync.json")).unwrap();
+    let parsed: Value = serde_json::from_str(&dashboard).unwrap();
+    assert!(parsed["panels"].as_array().unwrap().len() > 10);
+    let mut asked = 0;
+    for text in [&rules, &dashboard] {
+        for part in text.split("ghostsync_").skip(1) {
+            let rest =
+                part.split(|character: char| !character.is_ascii_lowercase() && character != '_').next().unwrap();
+            let name = format!("ghostsync_{rest}");
+            assert!(METRICS.contains(&name.as_str()), "{name} is no metric");
+            asked += 1;
+        }
+    }
+    assert!(asked > 20);
 }
 
 /// The rules as an object of the Prometheus operator.

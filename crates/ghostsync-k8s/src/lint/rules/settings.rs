@@ -16,7 +16,7 @@ use crate::lint::pod::{Container, Pod, Setting, word_with};
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "service-links",
-        severity: Severity::Problem,
+        severity: Severity::Warning,
         why: "a Service called ghostsync makes Kubernetes put GHOSTSYNC_PORT=tcp://… and the like among our own variables",
         find: service_links,
     },

@@ -75,8 +75,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "grace-period-not-told",
         severity: Severity::Warning,
-        why: "the downward API cannot supply the grace period: untold, ghostsync must guess how long its final snapshot may \
-              take",
+        why: "the downward API cannot supply the grace period: untold, ghostsync plans its final snapshot for 30 s",
         find: grace_period_not_told,
     },
     Rule {
@@ -258,12 +257,26 @@ fn ghost_stop_seconds(app: &Container<'_>) -> Option<u64> {
     Some(2 * milliseconds.map_or(GHOST_TIMEOUT_SECONDS, |milliseconds| milliseconds.div_ceil(1000)))
 }
 
+/// How long the app's own hook sleeps before the app is told to stop.
+fn hook_seconds(app: &Container<'_>) -> u64 {
+    if let Some(seconds) = app.pre_stop().at(&["sleep", "seconds"]).number() {
+        return seconds;
+    }
+    let words = app.pre_stop_words().join(" ");
+    let slept = words.split("sleep ").skip(1).filter_map(|rest| {
+        let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+        rest.get(..digits)?.parse::<u64>().ok()
+    });
+    slept.sum()
+}
+
 fn grace_period_too_short(pod: &Pod<'_>) -> Vec<Hit> {
     let grace = pod.grace_seconds();
     if pod.syncs().next().is_none() {
         return Vec::new();
     }
-    let app = pod.apps().filter_map(ghost_stop_seconds).max();
+    let app =
+        pod.apps().map(|app| ghost_stop_seconds(app).unwrap_or(0) + hook_seconds(app)).max().filter(|app| *app > 0);
     let needed = app.unwrap_or(0) + FINAL_SNAPSHOT_SECONDS + MARGIN_SECONDS;
     let needed = needed.max(LEAST_GRACE_SECONDS);
     if grace >= needed {

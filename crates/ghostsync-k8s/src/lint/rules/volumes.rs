@@ -83,6 +83,13 @@ pub(super) const RULES: &[Rule] = &[
         find: state_in_content,
     },
     Rule {
+        id: "state-gone-before-content",
+        severity: Severity::Problem,
+        why: "a claim outlives the pod and an emptyDir does not: each new pod finds a full directory without a receipt, and \
+              restore refuses to write into it",
+        find: state_gone_before_content,
+    },
+    Rule {
         id: "content-sub-path",
         severity: Severity::Problem,
         why: "a subPath is resolved once, when the container starts: it goes on showing the old folder when a restore has put \
@@ -251,6 +258,34 @@ fn state_in_content(pod: &Pod<'_>) -> Vec<Hit> {
         patch.push(pod.spec.get("volumes").push(json!({"name": STATE_VOLUME, "emptyDir": {}})));
     }
     vec![Hit::new(place, format!("{directory} lies in the volume of the content"), patch)]
+}
+
+/// Whether a volume is a disk of its own, which outlives the pod.
+fn claim_of<'a>(pod: &Pod<'a>, volume: &str) -> Option<Node<'a>> {
+    let templates = pod.root.at(&["spec", "volumeClaimTemplates"]).items();
+    let of_template = templates.into_iter().find(|claim| claim.at(&["metadata", "name"]).text() == Some(volume));
+    of_template.or_else(|| Some(pod.volume(volume)?.get("persistentVolumeClaim")).filter(Node::exists))
+}
+
+fn state_gone_before_content(pod: &Pod<'_>) -> Vec<Hit> {
+    let Some(content) = pod.ghostsync().find_map(Container::content_volume) else { return Vec::new() };
+    let Some(claim) = claim_of(pod, content) else { return Vec::new() };
+    let states = pod.ghostsync().filter_map(Container::state_mount).find_map(|mount| mount.get("name").text());
+    let Some(state) = states.and_then(|name| pod.volume(name)).filter(|volume| volume.get("emptyDir").exists()) else {
+        return Vec::new();
+    };
+    let patch = match claim.get("claimName").text() {
+        Some(name) => {
+            let source = json!({"claimName": format!("{name}-ghostsync-state")});
+            vec![Op::remove(&state.get("emptyDir")), state.get("persistentVolumeClaim").put(source)]
+        }
+        None => {
+            let mut template = claim.value.cloned().unwrap_or_default();
+            template["metadata"]["name"] = json!(state.get("name").text());
+            vec![Op::remove(&state), pod.root.at(&["spec", "volumeClaimTemplates"]).push(template)]
+        }
+    };
+    vec![Hit::new(&state, format!("an emptyDir beside the claim {content}"), patch)]
 }
 
 fn content_sub_path(pod: &Pod<'_>) -> Vec<Hit> {

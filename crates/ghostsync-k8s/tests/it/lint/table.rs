@@ -152,6 +152,12 @@ fn shutdown() -> Vec<Row> {
             Classic,
             [Put("app/env/-", json!({"name": "server__shutdownTimeout", "value": "60000"}))],
         ),
+        row("grace-period-too-short", Native, [Put("app/lifecycle", json!({"preStop": {"sleep": {"seconds": 120}}}))]),
+        row(
+            "grace-period-too-short",
+            Native,
+            [Put("app/lifecycle", json!({"preStop": exec(&["sh", "-c", "sleep 115"])}))],
+        ),
         row("predecessor-not-awaited", Native, [Set("restore/args/1", json!("--wait-predecessor=60s"))]),
         row("predecessor-not-awaited", Classic, [Remove("restore/args/1")]),
         row("app-behind-a-shell", Native, [Put("app/command", json!(["sh", "-c", script]))]),
@@ -274,6 +280,23 @@ fn volumes() -> Vec<Row> {
             [
                 Put("restore/env/-", json!({"name": "GHOSTSYNC_STATE_DIR", "value": "/data/.ghostsync"})),
                 Put("sync/env/-", json!({"name": "GHOSTSYNC_STATE_DIR", "value": "/data/.ghostsync"})),
+            ],
+        ),
+        row(
+            "state-gone-before-content",
+            Native,
+            [Set("pod/volumes/0", json!({"name": "content", "persistentVolumeClaim": {"claimName": "blog"}}))],
+        ),
+        row(
+            "state-gone-before-content",
+            Classic,
+            [
+                Set("root/kind", json!("StatefulSet")),
+                Remove("pod/volumes/0"),
+                Put(
+                    "root/spec/volumeClaimTemplates",
+                    json!([{"metadata": {"name": "content"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]),
+                ),
             ],
         ),
         row("content-sub-path", Native, [Put("app/volumeMounts/0/subPath", json!("current"))]),
