@@ -120,6 +120,19 @@ step "lint of ${#rendered[@]} files" "$ghostsync_k8s" lint --strict "${rendered[
 sed 's/type: Recreate/type: RollingUpdate/' deploy/plain/native.yaml >"$work/trap.yaml"
 refuses 'an open trap' "$ghostsync_k8s" lint "$work/trap.yaml"
 
+if [ -n "$validate" ] && command -v kustomize >/dev/null; then
+  # What the lint prints must be what kustomize takes: all at once, as a user would keep them.
+  mkdir "$work/patched"
+  sed -e 's/type: Recreate/type: RollingUpdate/' -e 's/\/livez/\/readyz/' -e '/fsGroup: /d' -e '/restartPolicy: Always/d' \
+    -e 's/{name: content, emptyDir: {}}/{name: content, emptyDir: {sizeLimit: 1Gi}}/' \
+    -e 's/, readOnly: true//' deploy/plain/native.yaml >"$work/patched/traps.yaml"
+  "$ghostsync_k8s" lint --json "$work/patched/traps.yaml" >"$work/report.json" || true
+  render 'the patches of six open traps as a kustomization' "$work/patched/kustomization.yaml" \
+    "$validate" patched "$work/report.json" traps.yaml
+  render 'kustomize build with these patches' "$work/patched.yaml" kustomize build "$work/patched"
+  step 'lint of what was patched' "$ghostsync_k8s" lint --strict "$work/patched.yaml"
+fi
+
 if [ -n "$validate" ]; then
   crds=$(scripts/tools.sh home kubernetes-crds) || crds=
   more=("$EXAMPLE/argocd/application.yaml" "$EXAMPLE/kargo/kargo.yaml")

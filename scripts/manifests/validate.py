@@ -3,6 +3,7 @@
 
   validate.py schemas --kubernetes 1.29.0,1.37.0 [--crds DIR] [--without-schema GROUP]... [--elsewhere GROUP]... FILE...
   validate.py restricted FILE...     the Pod Security profile restricted, for every pod in the files
+  validate.py patched REPORT FILE    a kustomization of FILE with the patches of a `lint --json` report, on stdout
   validate.py same FILE FILE         do two files hold the same objects, comments and order of keys apart?
 
 Built-in kinds are checked by kubernetes-validate, strictly, in each version; custom kinds by the definitions in DIR,
@@ -11,6 +12,7 @@ by --elsewhere, since another check has its schema.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 
@@ -168,19 +170,30 @@ def check_same(arguments):
     return problems, "the same objects"
 
 
+def check_patched(arguments):
+    report = json.loads(pathlib.Path(arguments.files[0]).read_text())
+    patches = [
+        {"target": {"kind": finding["kind"], "name": finding["name"]}, "patch": yaml.safe_dump(finding["patch"])}
+        for finding in report["findings"]
+    ]
+    kustomization = {"resources": [arguments.files[1]], "patches": patches}
+    return [] if patches else ["the report has no finding"], yaml.safe_dump(kustomization)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("schemas", "restricted", "same"):
+    for verb in ("schemas", "restricted", "same", "patched"):
         sub = verbs.add_parser(verb)
         if verb == "schemas":
             sub.add_argument("--kubernetes", required=True)
             sub.add_argument("--crds")
             sub.add_argument("--without-schema", action="append", default=[])
             sub.add_argument("--elsewhere", action="append", default=[])
-        sub.add_argument("files", nargs=2 if verb == "same" else "+")
+        sub.add_argument("files", nargs=2 if verb in ("same", "patched") else "+")
     arguments = parser.parse_args()
-    check = {"schemas": check_schemas, "restricted": check_restricted, "same": check_same}[arguments.verb]
+    checks = {"schemas": check_schemas, "restricted": check_restricted, "same": check_same, "patched": check_patched}
+    check = checks[arguments.verb]
     problems, done = check(arguments)
     for problem in problems:
         print(f"FAILED: {problem}", file=sys.stderr)

@@ -110,7 +110,7 @@ impl Finding {
                 places.any(|at| at.strip_prefix(&root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
             };
             let touched = pod.containers.iter().map(|container| &container.node).find(|node| touches(node));
-            if let Some(container) = touched.filter(|node| same_object(node)) {
+            if let Some(container) = touched.filter(|node| same_object(node) && node.get("name").exists()) {
                 let test = Op::test(&container.get("name"));
                 if !patch.contains(test.value()) {
                     patch.push(test.value().clone());

@@ -139,10 +139,18 @@ impl<'a> Node<'a> {
         words.filter_map(Value::as_str).collect()
     }
 
-    /// Makes `value` stand here, with the objects that lead here where they are missing.
+    /// Makes `value` stand here, with the objects that lead here where they are missing, or no objects.
     pub(crate) fn put(&self, value: Value) -> Op {
         let mut parent = &self.object.value;
         for (depth, step) in self.path.0.iter().enumerate() {
+            if !matches!(
+                (step, parent),
+                (Step::Key(_), Value::Object(_)) | (Step::Index(_) | Step::End, Value::Array(_))
+            ) {
+                let (lead, rest) = self.path.0.split_at(depth);
+                let pointer = Path(lead.to_vec()).pointer();
+                return Op(json!({"op": "replace", "path": pointer, "value": wrap(rest, value)}));
+            }
             let child = match step {
                 Step::Key(key) => parent.get(key).filter(|child| !child.is_null()),
                 Step::Index(index) => parent.get(index),
@@ -160,7 +168,7 @@ impl<'a> Node<'a> {
 
     /// Appends `value` to the list that stands here, or makes one.
     pub(crate) fn push(&self, value: Value) -> Op {
-        if !self.exists() {
+        if !self.value.is_some_and(Value::is_array) {
             return self.put(json!([value]));
         }
         Op(json!({"op": "add", "path": self.path.with(Step::End).pointer(), "value": value}))
@@ -173,9 +181,12 @@ impl<'a> Node<'a> {
         Self { object: self.object, value, path }
     }
 
-    /// Inserts `value` before the element that stands here.
-    pub(crate) fn insert(&self, value: Value) -> Op {
-        Op(json!({"op": "add", "path": self.path.pointer(), "value": value}))
+    /// Puts `value` at the front of the list that stands here, or makes one.
+    pub(crate) fn push_front(&self, value: Value) -> Op {
+        if !self.value.is_some_and(Value::is_array) {
+            return self.put(json!([value]));
+        }
+        Op(json!({"op": "add", "path": self.path.with(Step::Index(0)).pointer(), "value": value}))
     }
 }
 
@@ -215,6 +226,9 @@ mod tests {
         assert_eq!(*spec.at(&["nothing", "y"]).put(json!(1)).value(), expected);
         let expected = json!({"op": "replace", "path": "/spec/a~1b", "value": 1});
         assert_eq!(*spec.get("a/b").put(json!(1)).value(), expected);
+        // What is no object makes way for one.
+        let expected = json!({"op": "replace", "path": "/kind", "value": {"y": 1}});
+        assert_eq!(*Node::root(&object).at(&["kind", "y"]).put(json!(1)).value(), expected);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ghostsync_cli::values::Span;
 
+use serde_json::Value;
+
 use super::document::Object;
 use super::node::Node;
 
@@ -70,6 +72,7 @@ impl<'a> Pod<'a> {
         };
         let of_list = |list, key| {
             let nodes = spec.get(key).items().into_iter().enumerate();
+            let nodes = nodes.filter(|(_, node)| node.value.is_some_and(Value::is_object));
             nodes.map(move |(index, node)| Container { role: role_of(&node), node, list, index }).collect::<Vec<_>>()
         };
         let mut containers = of_list(List::Init, "initContainers");
@@ -292,7 +295,7 @@ fn role_of(container: &Node<'_>) -> Option<Role> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

@@ -64,6 +64,13 @@ pub(super) const RULES: &[Rule] = &[
         find: host_namespace,
     },
     Rule {
+        id: "host-path",
+        severity: Severity::Problem,
+        why: "a folder of the node is left behind when the pod moves, is shared by two pods that overlap there, and is not \
+              admitted by the profile restricted",
+        find: host_path,
+    },
+    Rule {
         id: "root-writable",
         severity: Severity::Note,
         why: "ghostsync writes to its volumes alone: a read-only root costs nothing",
@@ -196,6 +203,16 @@ fn host_namespace(pod: &Pod<'_>) -> Vec<Hit> {
     let flags = ["hostPID", "hostIPC", "hostNetwork"].map(|key| pod.spec.get(key));
     let set = flags.into_iter().filter(|flag| flag.is(true));
     set.map(|flag| Hit::new(&flag, "true", vec![Op::remove(&flag)])).collect()
+}
+
+fn host_path(pod: &Pod<'_>) -> Vec<Hit> {
+    let folders = pod.spec.get("volumes").items().into_iter().map(|volume| volume.get("hostPath")).filter(Node::exists);
+    folders
+        .map(|folder| {
+            let patch = vec![Op::remove(&folder), folder.parent().get("emptyDir").put(json!({}))];
+            Hit::new(&folder, folder.get("path").text().unwrap_or_default(), patch)
+        })
+        .collect()
 }
 
 fn root_writable(pod: &Pod<'_>) -> Vec<Hit> {

@@ -62,8 +62,7 @@ fn restore_missing(pod: &Pod<'_>) -> Vec<Hit> {
     let mut hits = Vec::new();
     for sync in pod.syncs() {
         let restore = restore_like(sync, pod.grace_seconds() + 10);
-        let op = if list.exists() { list.index(0).insert(restore) } else { list.push(restore) };
-        hits.push(Hit::new(&list, "no container runs `restore`", vec![op]));
+        hits.push(Hit::new(&list, "no container runs `restore`", vec![list.push_front(restore)]));
     }
     hits
 }
@@ -99,8 +98,7 @@ fn restore_is_no_init_container(pod: &Pod<'_>) -> Vec<Hit> {
     restores
         .map(|restore| {
             let value = restore.node.value.cloned().unwrap_or_default();
-            let op = if list.exists() { list.index(0).insert(value) } else { list.push(value) };
-            Hit::new(&restore.node, "among the containers", vec![Op::remove(&restore.node), op])
+            Hit::new(&restore.node, "among the containers", vec![Op::remove(&restore.node), list.push_front(value)])
         })
         .collect()
 }

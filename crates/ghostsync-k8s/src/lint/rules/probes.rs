@@ -43,6 +43,13 @@ pub(super) const RULES: &[Rule] = &[
         find: sidecar_without_liveness_probe,
     },
     Rule {
+        id: "probe-grace-period",
+        severity: Severity::Problem,
+        why: "a container that its probe restarts gets the probe's own grace period, and the final snapshot is planned for the \
+              pod's",
+        find: probe_grace_period,
+    },
+    Rule {
         id: "probe-port",
         severity: Severity::Problem,
         why: "the probe asks a port on which nobody listens: it fails each time",
@@ -181,6 +188,19 @@ fn sidecar_without_liveness_probe(pod: &Pod<'_>) -> Vec<Hit> {
             let action = json!({"path": "/livez", "port": listen_port(sync)});
             let probe = json!({"httpGet": action, "periodSeconds": 30, "timeoutSeconds": 5, "failureThreshold": 4});
             Hit::new(&sync.node, "no livenessProbe", vec![sync.node.get("livenessProbe").put(probe)])
+        })
+        .collect()
+}
+
+fn probe_grace_period(pod: &Pod<'_>) -> Vec<Hit> {
+    let users = pod.ghostsync().chain(pod.apps());
+    let probes = users.flat_map(|user| ["startupProbe", "livenessProbe"].map(|kind| user.node.get(kind)));
+    let own = probes.map(|probe| probe.get("terminationGracePeriodSeconds"));
+    let shorter = own.filter(|own| own.number().is_some_and(|seconds| seconds < pod.grace_seconds()));
+    shorter
+        .map(|own| {
+            let found = format!("{} s of {} s", own.number().unwrap_or_default(), pod.grace_seconds());
+            Hit::new(&own, found, vec![Op::remove(&own)])
         })
         .collect()
 }

@@ -1,6 +1,8 @@
 //! What the containers of ghostsync are told, and from which image they are.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::sync::LazyLock;
 
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue};
@@ -101,6 +103,13 @@ fn arguments_refused(pod: &Pod<'_>) -> Vec<Hit> {
     hits
 }
 
+/// The command line without what it requires, and without the variables of this process.
+static LENIENT: LazyLock<clap::Command> = LazyLock::new(|| {
+    Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.env(None::<&str>).required(false)))
+});
+
+static VARIABLES: LazyLock<BTreeSet<OsString>> = LazyLock::new(|| known(&Cli::command()));
+
 /// What clap has against a command line, and the flag that it names.
 fn refused(words: &[&str]) -> Option<(String, String)> {
     let (program, rest) = words.split_first()?;
@@ -116,8 +125,7 @@ fn refused(words: &[&str]) -> Option<(String, String)> {
     }
     // Variables and files may give what is required; a person replaces REPOSITORY-ID.
     let rest: Vec<String> = rest.iter().map(|word| word.replace("REPOSITORY-ID", &"0".repeat(32))).collect();
-    let lenient = Cli::command().mut_subcommands(|sub| sub.mut_args(|arg| arg.env(None::<&str>).required(false)));
-    let error = lenient.try_get_matches_from(std::iter::once("ghostsync-k8s".to_owned()).chain(rest)).err()?;
+    let error = LENIENT.clone().try_get_matches_from(std::iter::once("ghostsync-k8s".to_owned()).chain(rest)).err()?;
     let flag = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(flag)) => flag.split([' ', '=']).next().unwrap_or_default().to_owned(),
         _ => String::new(),
@@ -145,12 +153,11 @@ fn without(list: &Node<'_>, flag: &str) -> Vec<Op> {
 }
 
 fn unknown_variable(pod: &Pod<'_>) -> Vec<Hit> {
-    let known = known(&Cli::command());
     let mut hits = Vec::new();
     for container in pod.ghostsync() {
         for entry in container.node.get("env").items() {
             let Some(name) = entry.get("name").text() else { continue };
-            if name.starts_with("GHOSTSYNC_") && !is_injected(name) && !known.contains(OsStr::new(name)) {
+            if name.starts_with("GHOSTSYNC_") && !is_injected(name) && !VARIABLES.contains(OsStr::new(name)) {
                 hits.push(Hit::new(&entry, name, vec![Op::remove(&entry)]));
             }
         }

@@ -7,7 +7,7 @@ use clap::Parser;
 use ghostsync_k8s::args::{Cli, Command};
 use ghostsync_k8s::lint::{Input, Report, catalogue, lint};
 use ghostsync_k8s::manifest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use table::{Mode, Row, rows};
 
@@ -112,4 +112,42 @@ fn a_patch_of_one_container_does_not_fit_another() {
     let containers = documents[0].pointer_mut("/spec/template/spec/initContainers").unwrap().as_array_mut().unwrap();
     containers.swap(0, 1);
     assert!(json_patch::patch(&mut documents[0], &patch).is_err());
+}
+
+/// Every place of a value, the root apart.
+fn places(value: &Value, at: &str, found: &mut Vec<String>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(map) => {
+            map.iter().map(|(key, child)| (key.replace('~', "~0").replace('/', "~1"), child)).collect()
+        }
+        Value::Array(list) => list.iter().enumerate().map(|(index, child)| (index.to_string(), child)).collect(),
+        _ => Vec::new(),
+    };
+    for (key, child) in children {
+        let place = format!("{at}/{key}");
+        places(child, &place, found);
+        found.push(place);
+    }
+}
+
+/// Manifests are written by people and templates: a wrong type anywhere is for the API server to tell, and must neither
+/// end the lint nor make it print a patch that fits nowhere.
+#[test]
+fn whatever_stands_in_a_place_of_the_pod_is_linted_and_the_patches_fit() {
+    let pod = printed(Mode::Native);
+    let mut all = Vec::new();
+    places(&pod, "", &mut all);
+    assert!(all.len() > 200, "{}", all.len());
+    for place in all.iter().filter(|place| *place != "/kind" && *place != "/apiVersion") {
+        for strange in [Value::Null, json!("x"), json!([])] {
+            let mut changed = pod.clone();
+            *changed.pointer_mut(place).unwrap() = strange.clone();
+            let report = linted(std::slice::from_ref(&changed));
+            for finding in report.findings {
+                let patch: json_patch::Patch = serde_json::from_value(Value::Array(finding.patch)).unwrap();
+                let fits = json_patch::patch(&mut changed.clone(), &patch);
+                assert!(fits.is_ok(), "{place} = {strange}: {}: {fits:?}: {patch:?}", finding.rule);
+            }
+        }
+    }
 }

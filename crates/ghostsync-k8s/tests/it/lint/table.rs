@@ -228,6 +228,7 @@ fn probes() -> Vec<Row> {
             ],
         ),
         row("sidecar-without-liveness-probe", Native, [Remove("sync/livenessProbe")]),
+        row("probe-grace-period", Native, [Put("sync/livenessProbe/terminationGracePeriodSeconds", json!(10))]),
         row("probe-port", Native, [Put("sync/livenessProbe/httpGet/port", json!(9090))]),
         row("probe-port", Native, [Put("sync/startupProbe/httpGet/port", json!("metrics"))]),
         row("probe-port", Classic, [Set("sync/args/2", json!("--listen=:9200"))]),
@@ -325,6 +326,11 @@ fn identity() -> Vec<Row> {
             [Put("sync/securityContext/seccompProfile", json!({"type": "Unconfined"}))],
         ),
         row("host-namespace", Native, [Put("pod/hostPID", json!(true))]),
+        row(
+            "host-path",
+            Native,
+            [Set("pod/volumes/0", json!({"name": "content", "hostPath": {"path": "/srv/blog", "type": "Directory"}}))],
+        ),
         row("root-writable", Native, [Remove("sync/securityContext/readOnlyRootFilesystem")]),
         row("service-account-token", Native, [Remove("pod/automountServiceAccountToken")]),
     ]
