@@ -123,7 +123,7 @@ impl Found {
             }
             Err(error) => error.to_string(),
         };
-        let names = access::first_names(path)?;
+        let names = access::first_names(path, &pod.never()?)?;
         if names.is_empty() {
             return Ok(Self::Empty);
         }
