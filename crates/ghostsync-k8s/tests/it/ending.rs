@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pod::{Cluster, files, wait_for};
+use crate::pod::{Cluster, wait_for};
 
 #[test]
 fn sigterm_saves_what_was_written_just_before_and_gives_the_branch_back() {
@@ -14,6 +14,8 @@ fn sigterm_saves_what_was_written_just_before_and_gives_the_branch_back() {
     for number in 0..10 {
         pod.write(&format!("late {number}"), "written a moment before the end");
     }
+    let unsynced = || sidecar.metric("ghostsync_oldest_unsynced_seconds").unwrap_or_default();
+    wait_for("the watch has seen it", || unsynced() > 0.0);
     let ended = sidecar.terminate();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert_eq!(cluster.head_files(), pod.files());

@@ -90,7 +90,7 @@ fn sigterm_during_restore_leaves_no_receipt_and_the_next_one_finishes_it() {
     let genesis = format!("--genesis={}", cluster.id);
     let mut slow = pod.command(&["restore", &genesis, "--limit-download=200kB"]);
     let mut slow = slow.stderr(Stdio::null()).spawn().expect("starts");
-    wait_for("something is there", || fs::read_dir(&pod.data).expect("a folder").next().is_some());
+    wait_for("it has begun", || pod.state_dir.join("restoring.json").exists());
     kill_process(Pid::from_raw(i32::try_from(slow.id()).expect("a pid")).expect("a pid"), Signal::TERM)
         .expect("is there");
     assert_eq!(slow.wait().expect("ends").code(), Some(130));
