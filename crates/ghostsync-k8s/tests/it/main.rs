@@ -4,6 +4,7 @@
 mod configuration;
 mod ending;
 mod following;
+mod in_process;
 mod overlap;
 mod pod;
 mod probes;
