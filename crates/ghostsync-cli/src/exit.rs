@@ -70,6 +70,11 @@ impl Exit {
         }
     }
 
+    /// The one with a number; [`Exit::Failed`] for a number that none has.
+    pub fn from_code(code: u8) -> Self {
+        Self::ORDER.into_iter().find(|exit| exit.code() == code).unwrap_or(Self::Failed)
+    }
+
     /// The number.
     pub fn code(self) -> u8 {
         self as u8
@@ -122,8 +127,9 @@ mod tests {
 
     #[test]
     fn none_is_missing_from_the_order() {
+        assert_eq!(Exit::from_code(99), Exit::Failed);
         for code in [0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 130] {
-            assert!(Exit::ORDER.iter().any(|exit| exit.code() == code), "{code}");
+            assert_eq!(Exit::from_code(code).code(), code);
         }
     }
 }

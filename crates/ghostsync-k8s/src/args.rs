@@ -172,6 +172,42 @@ pub struct SyncArgs {
     /// What to do with what a guard refuses
     #[arg(long, env = "GHOSTSYNC_ON_REFUSAL", value_enum, value_name = "WHAT", default_value = "quarantine")]
     pub on_refusal: OnRefusalArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub keep: KeepArgs,
+}
+
+/// Which snapshots of the branch are kept, if not all; forks and quarantine are never touched.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Retention (default: nothing is ever forgotten)")]
+pub struct KeepArgs {
+    /// Keep the N newest snapshots
+    #[arg(long, env = "GHOSTSYNC_KEEP_LAST", value_name = "N", default_value = "0")]
+    pub keep_last: u32,
+    /// Keep the newest snapshot of each of the N newest hours that have one
+    #[arg(long, env = "GHOSTSYNC_KEEP_HOURLY", value_name = "N", default_value = "0")]
+    pub keep_hourly: u32,
+    /// The same for days, in the zone of the container
+    #[arg(long, env = "GHOSTSYNC_KEEP_DAILY", value_name = "N", default_value = "0")]
+    pub keep_daily: u32,
+    /// The same for weeks, which begin on Monday
+    #[arg(long, env = "GHOSTSYNC_KEEP_WEEKLY", value_name = "N", default_value = "0")]
+    pub keep_weekly: u32,
+    /// The same for months
+    #[arg(long, env = "GHOSTSYNC_KEEP_MONTHLY", value_name = "N", default_value = "0")]
+    pub keep_monthly: u32,
+    /// The same for years
+    #[arg(long, env = "GHOSTSYNC_KEEP_YEARLY", value_name = "N", default_value = "0")]
+    pub keep_yearly: u32,
+    /// Keep every snapshot that is not older than this, counted from the newest
+    #[arg(long, env = "GHOSTSYNC_KEEP_WITHIN", value_name = "DURATION", default_value = "0")]
+    pub keep_within: Span,
+    /// Delete packs that no snapshot needs, too: these credentials may delete
+    #[arg(long, env = "GHOSTSYNC_PRUNE")]
+    pub prune: bool,
+    /// How often
+    #[arg(long, env = "GHOSTSYNC_MAINTAIN_EVERY", value_name = "DURATION", default_value = "24h")]
+    pub maintain_every: Span,
 }
 
 /// What to do with what a guard refuses.

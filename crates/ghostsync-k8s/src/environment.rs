@@ -160,7 +160,7 @@ mod tests {
         let file = folder.path().join("k8s.toml");
         let path = file.display();
         for (text, says) in
-            [("intervall = '7s'", "intervall is no setting"), ("url = 'x'", "url is no setting"), ("a = ", ":1:")]
+            [("intervals = '7s'", "intervals is no setting"), ("url = 'x'", "url is no setting"), ("a = ", ":1:")]
         {
             std::fs::write(&file, text).expect("writes");
             let message = setting(&format!("g sync --config={path} --repo r --path /data"), &[]);
@@ -180,8 +180,8 @@ mod tests {
             ("OTHER_REPO", ""),
         ];
         assert!(parsed("g sync --repo r --path /data", &injected).is_ok());
-        let message = setting("g sync --repo r --path /data", &[("GHOSTSYNC_INTERVALL", "30s")]);
-        assert_eq!(message, "GHOSTSYNC_INTERVALL is no setting of ghostsync-k8s");
+        let message = setting("g sync --repo r --path /data", &[("GHOSTSYNC_INTERVALS", "30s")]);
+        assert_eq!(message, "GHOSTSYNC_INTERVALS is no setting of ghostsync-k8s");
         assert_eq!(setting("g sync", &[("GHOSTSYNC_REPO", "")]), "GHOSTSYNC_REPO is set, but empty");
     }
 

@@ -7,10 +7,21 @@
 //! The program is thin: what makes a snapshot, refuses one or fences a writer is in `ghostsync-core`.
 
 pub mod args;
+pub mod control;
+pub mod ctl;
 pub mod environment;
+pub mod health;
 pub mod lifecycle;
 pub mod lint;
 pub mod log;
+mod maintain;
 pub mod manifest;
 pub mod pod;
 pub mod restore;
+pub mod run;
+mod serve;
+mod status;
+mod terminate;
+pub mod wait_app;
+mod watch;
+mod work;

@@ -10,15 +10,15 @@ use ghostsync_core::{Error, ErrorKind, Result};
 use ghostsync_k8s::args::{Cli, Command};
 use ghostsync_k8s::log::{self, Level};
 use ghostsync_k8s::pod::StoreSource;
-use ghostsync_k8s::{environment, lint, manifest, restore};
+use ghostsync_k8s::{ctl, environment, health, lint, manifest, restore, run};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     // A panic has told itself on stderr already; its exit code is to be one of ours.
-    std::panic::catch_unwind(|| run(&words)).unwrap_or(Exit::Failed).into()
+    std::panic::catch_unwind(|| begin(&words)).unwrap_or(Exit::Failed).into()
 }
 
-fn run(words: &[OsString]) -> Exit {
+fn begin(words: &[OsString]) -> Exit {
     match environment::parse(words, &std::env::vars_os().collect::<Vec<_>>()) {
         Ok(cli) => with_runtime(cli).unwrap_or_else(|error| fail(&error)),
         Err(environment::Wrong::Words(error)) => {
@@ -39,11 +39,14 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
                 let interrupt = signals::listen(log::info)?;
                 restore::run(*args, StoreSource::of_process()?, interrupt).await
             }
-            Command::Sync(_) | Command::Ctl(_) | Command::Health(_) => {
-                Err(Error::new(ErrorKind::Unsupported, "not built yet"))
+            Command::Sync(args) => {
+                let interrupt = signals::listen(log::info)?;
+                run::run(*args, StoreSource::of_process()?, interrupt.requested()).await
             }
             Command::Manifest(args) => Ok(by_hand(manifest::print(&args))),
             Command::Lint(args) => Ok(by_hand(lint::command::run(&args))),
+            Command::Ctl(args) => ctl::run(args).await,
+            Command::Health(args) => health::run(args).await,
         }
     });
     // Threads that still wait for a disk or a store hold nothing that is not made good by the next run.

@@ -113,6 +113,12 @@ impl Pod {
         Ok(repository)
     }
 
+    /// The repository that is open.
+    #[must_use]
+    pub fn opened(&self) -> Option<&Repository> {
+        self.opened.as_ref().map(|(_, repository)| repository)
+    }
+
     /// Forgets the repository that is open, so that the next use begins with what the store says.
     pub fn close(&mut self) {
         self.opened = None;

@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ghostsync_core::tree_path::TreePath;
 use ghostsync_core::{Error, ErrorKind, Result};
@@ -68,18 +68,18 @@ fn nearest(folder: &Path) -> Option<Metadata> {
     folder.ancestors().find_map(|folder| folder.metadata().ok())
 }
 
-/// The first names in a directory that somebody put there: not what a new disk has, nor what a cut restore leaves.
+/// The first names in a directory that somebody put there: not what is never content.
 ///
 /// # Errors
 /// `LocalIo` if it cannot be listed.
-pub(super) fn first_names(directory: &Path) -> Result<Vec<std::ffi::OsString>> {
+pub(super) fn first_names(directory: &Path, never: &[PathBuf]) -> Result<Vec<std::ffi::OsString>> {
     let failed =
         |error: io::Error| Error::new(ErrorKind::LocalIo, format!("cannot list {}: {error}", directory.display()));
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        if name != "lost+found" {
-            names.push(name);
+        let entry = entry.map_err(failed)?;
+        if !never.contains(&entry.path()) {
+            names.push(entry.file_name());
         }
         if names.len() == ghostsync_core::guard::MAX_REFUSAL_PATHS {
             break;
@@ -101,10 +101,11 @@ mod tests {
     #[test]
     fn a_new_disk_counts_as_empty() {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(folder.path().join("lost+found")).expect("a folder");
-        assert!(first_names(folder.path()).expect("lists").is_empty());
+        let never = [folder.path().join("lost+found")];
+        std::fs::create_dir(&never[0]).expect("a folder");
+        assert!(first_names(folder.path(), &never).expect("lists").is_empty());
         std::fs::write(folder.path().join("theirs"), "").expect("writes");
-        assert_eq!(first_names(folder.path()).expect("lists"), ["theirs"]);
+        assert_eq!(first_names(folder.path(), &never).expect("lists"), ["theirs"]);
     }
 
     #[test]

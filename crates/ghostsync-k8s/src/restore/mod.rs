@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use ghostsync_cli::exit::Exit;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, OnRefusal, backup};
+use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::guard::{Cap, Guard, Policy, Refusal};
 use ghostsync_core::interrupt::Interrupt;
 use ghostsync_core::observer::NoObserver;
@@ -87,6 +88,7 @@ pub async fn run(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -
         restored.snapshot = report.snapshot;
         restored.seconds = Some(report.seconds);
     }
+    restored.time = Some(SystemClock.now());
     restored.write(&pod.args().place.state_dir);
     Ok(Exit::Done)
 }
@@ -121,7 +123,7 @@ impl Found {
             }
             Err(error) => error.to_string(),
         };
-        let names = access::first_names(path)?;
+        let names = access::first_names(path, &pod.never()?)?;
         if names.is_empty() {
             return Ok(Self::Empty);
         }

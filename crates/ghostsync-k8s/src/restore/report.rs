@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ghostsync_core::id::SnapshotId;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::log;
@@ -14,6 +15,8 @@ pub struct Restored {
     pub snapshot: Option<SnapshotId>,
     /// How long it took; `None` if there was nothing to do.
     pub seconds: Option<f64>,
+    /// When it was done.
+    pub time: Option<Timestamp>,
     /// Whether the last holder had not released the branch.
     pub predecessor_unclean: bool,
 }

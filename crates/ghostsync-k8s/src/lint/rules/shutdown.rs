@@ -46,6 +46,13 @@ pub(super) const RULES: &[Rule] = &[
         find: final_sync_does_not_wait,
     },
     Rule {
+        id: "final-sync-waits-for-a-port",
+        severity: Severity::Note,
+        why: "an app that has closed its port goes on writing what it has begun: only --wait-app=process:NAME, in a shared \
+              process namespace, sees it go",
+        find: final_sync_waits_for_a_port,
+    },
+    Rule {
         id: "final-sync-deadline",
         severity: Severity::Problem,
         why: "a hook is killed 2 s after the grace period and the snapshot on SIGTERM comes after it: a deadline so late \
@@ -166,6 +173,23 @@ fn final_sync_does_not_wait(pod: &Pod<'_>) -> Vec<Hit> {
             Hit::new(&command, "`ctl final-sync` without --wait-app", patch)
         })
         .collect()
+}
+
+fn final_sync_waits_for_a_port(pod: &Pod<'_>) -> Vec<Hit> {
+    let mut hits = Vec::new();
+    for classic in pod.classics().filter(|classic| is_final_sync(classic)) {
+        let command = classic.pre_stop().at(&["exec", "command"]);
+        let apps =
+            command.words().into_iter().filter(|word| word.starts_with("--wait-app") || word.starts_with("tcp:"));
+        let apps: Vec<_> = apps.collect();
+        if apps.iter().any(|app| app.contains("tcp:")) && !command.words().iter().any(|word| word.contains("process:"))
+        {
+            let name = pod.apps().next().map_or("app", Container::name);
+            let patch = vec![command.push(json!(format!("--wait-app=process:{name}")))];
+            hits.push(Hit::new(&command, apps.join(" "), patch));
+        }
+    }
+    hits
 }
 
 fn final_sync_deadline(pod: &Pod<'_>) -> Vec<Hit> {

@@ -114,6 +114,7 @@ fn shutdown() -> Vec<Row> {
                 exec(&["/ghostsync-k8s", "ctl", "final-sync", "--quiet=3s", "--deadline=130s"]),
             )],
         ),
+        row("final-sync-waits-for-a-port", Classic, [Remove("sync/lifecycle/preStop/exec/command/3")]),
         row("final-sync-deadline", Classic, [Set("sync/lifecycle/preStop/exec/command/6", json!("--deadline=145s"))]),
         row("process-namespace-not-shared", Classic, [Remove("pod/shareProcessNamespace")]),
         row(
