@@ -18,6 +18,7 @@ pub mod error;
 pub mod id;
 pub mod interrupt;
 pub mod observer;
+mod recycled;
 mod temporary;
 // Floor 2: the words of the domain as data.
 pub mod entry;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::lifecycle::Event;
 use crate::log;
-use crate::run::{Message, Shared};
+use crate::shared::{Message, Shared};
 use crate::wait_app::WaitApp;
 
 /// More than any request has.

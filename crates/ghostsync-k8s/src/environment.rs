@@ -144,8 +144,12 @@ mod tests {
     fn flag_then_file_then_default() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("k8s.toml");
-        std::fs::write(&file, "repo = 's3://file/x'\ninterval = '7s'\nbranch = 'blog'\nstrict = true\nconnections = 3\nexclude = ['a b', '*.tmp']\n")
-            .expect("writes");
+        std::fs::write(
+            &file,
+            "repo = 's3://file/x'\ninterval = '7s'\nbranch = 'blog'\nstrict = true\nconnections = 3\n\
+             exclude = ['a b', '*.tmp']\n",
+        )
+        .expect("writes");
         let words = format!("g sync --config {} --path /data --branch flag", file.display());
         let Command::Sync(args) = parsed(&words, &[]).expect("parses").command else { panic!("another command") };
         assert_eq!((args.pod.repo.as_str(), args.pod.branch.as_str()), ("s3://file/x", "flag"));

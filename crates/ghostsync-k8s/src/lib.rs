@@ -20,6 +20,7 @@ pub mod pod;
 pub mod restore;
 pub mod run;
 mod serve;
+mod shared;
 mod status;
 mod terminate;
 pub mod wait_app;

@@ -1,10 +1,10 @@
 //! The story of `sync`: events come in, the lifecycle says what to do, jobs do it.
 //!
-//! The loop itself never waits for the store or the disk: jobs run beside it, and it wakes up every few seconds whatever
-//! they do. That is all that liveness looks at.
+//! The loop itself never waits for the store or the disk: jobs run beside it, and it wakes up every few seconds
+//! whatever they do. That is all that liveness looks at.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ghostsync_cli::exit::Exit;
@@ -12,7 +12,7 @@ use ghostsync_core::Result;
 use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::interrupt::Interrupt;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::args::SyncArgs;
@@ -23,63 +23,14 @@ use crate::maintain::rules;
 use crate::pod::StoreSource;
 use crate::restore::Restored;
 use crate::serve;
-use crate::status::{Heartbeat, Status, Traffic};
+use crate::shared::{Ended, Message, Shared};
+use crate::status::{Status, Traffic};
 use crate::terminate;
 use crate::watch::{News, Watch};
 use crate::work::{Told, Work, result_name, seconds};
 
 /// The loop wakes up at least so often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// What the loop is told.
-pub(crate) enum Message {
-    /// Something happened.
-    Event(Event),
-    /// Somebody wants a pass, and to hear what came of it.
-    Pass(oneshot::Sender<Value>),
-    /// A job has ended.
-    Ended(Box<Ended>),
-}
-
-/// A job that has ended.
-pub(crate) struct Ended {
-    event: Event,
-    told: Told,
-    traffic: Option<Traffic>,
-    volume_used_ratio: Option<f64>,
-}
-
-/// What the loop shares with whoever serves.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    began: Instant,
-    status: Arc<Mutex<Status>>,
-    last_change: Arc<Mutex<Option<Duration>>>,
-    pub(crate) heartbeat: Arc<Heartbeat>,
-    messages: mpsc::UnboundedSender<Message>,
-}
-
-impl Shared {
-    /// The time of the loop.
-    pub(crate) fn now(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// Looks at the status, or changes it.
-    pub(crate) fn status<T>(&self, function: impl FnOnce(&mut Status) -> T) -> T {
-        function(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// When something changed last.
-    pub(crate) fn last_change(&self) -> Option<Duration> {
-        *self.last_change.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the loop something; nothing happens if it has ended.
-    pub(crate) fn tell(&self, message: Message) {
-        let _ = self.messages.send(message);
-    }
-}
 
 /// Follows the directory until the shutdown, and makes the final snapshot.
 ///
@@ -98,7 +49,6 @@ pub async fn run(args: SyncArgs, source: StoreSource, shutdown: impl Future<Outp
     let work = Work::new(args.clone(), source)?;
     let socket = Socket::listen(&args.pod.place.socket())?;
     let listener = serve::listen(&args.listen).await?;
-    let (messages, mut inbox) = mpsc::unbounded_channel();
     let watch = match Watch::start(work.pod().path(), work.pod().never()?) {
         Ok(watch) => Some(watch),
         Err(error) => {
@@ -114,13 +64,7 @@ pub async fn run(args: SyncArgs, source: StoreSource, shutdown: impl Future<Outp
         restored: Restored::load(&args.pod.place.state_dir),
         ..Status::default()
     };
-    let shared = Shared {
-        began: Instant::now(),
-        status: Arc::new(Mutex::new(status)),
-        last_change: Arc::default(),
-        heartbeat: Arc::default(),
-        messages,
-    };
+    let (shared, mut inbox) = Shared::new(status);
     let fields = json!({"path": args.pod.path, "branch": args.pod.branch, "owner": work.pod().owner(),
         "listen": serve::address(&listener), "version": env!("CARGO_PKG_VERSION")});
     log::line(Level::Info, "following", fields);
@@ -198,7 +142,7 @@ impl Following {
     /// When to wake up.
     fn wake(&self) -> Instant {
         let latest = Instant::now() + HEARTBEAT;
-        self.lifecycle.wake_at().map_or(latest, |at| (self.shared.began + at).min(latest))
+        self.lifecycle.wake_at().map_or(latest, |at| self.shared.instant(at).min(latest))
     }
 
     /// Takes an event, and does what follows from it; returns whether that is the end.
@@ -206,7 +150,7 @@ impl Following {
         let now = self.shared.now();
         self.shared.heartbeat.beat(now);
         let actions = self.lifecycle.on(event, now);
-        *self.shared.last_change.lock().unwrap_or_else(PoisonError::into_inner) = self.lifecycle.last_change();
+        self.shared.note_change(self.lifecycle.last_change());
         let lifecycle = &self.lifecycle;
         self.shared.status(|status| {
             status.unsynced_since = lifecycle.unsynced_since();

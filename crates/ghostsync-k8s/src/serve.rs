@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// How long a client may take to send the head of its request.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -63,8 +63,9 @@ impl Work {
     }
 
     /// Checks the receipt, and that the branch is ours; one that was given back by an earlier process of this pod, or
-    /// could not be claimed while the store was away, is claimed if its head is what the directory came from. Nothing is
-    /// ever restored here: the app may be writing.
+    /// could not be claimed while the store was away, is claimed if its head is what the directory came from.
+    ///
+    /// Nothing is ever restored here: the app may be writing.
     pub(crate) async fn begin(&mut self, interrupt: &Interrupt) -> (Began, Told) {
         let began = interrupt.unless_set(self.try_to_begin()).await;
         let (began, error) = match began {

@@ -8,69 +8,63 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 
-use super::effort::effort;
+use super::noise::is_noise;
 use crate::error::{Error, Result};
 use crate::format::frame;
 use crate::id::ChunkId;
 use crate::pack::SealedBlock;
+use crate::recycled::Recycled;
 
 /// A block is sealed when its content has reached so many bytes.
 const BLOCK_BYTES: usize = 512 << 10;
 /// Threads that compress.
 const THREADS: usize = 2;
+/// Chunks smaller than that are put together, for what is stored as it is: each piece costs some calls.
+const PIECE_BYTES: usize = 32 << 10;
 
 struct Raw {
     number: u64,
-    content: Content,
+    content: Vec<Bytes>,
     chunks: Vec<(ChunkId, u32)>,
-}
-
-enum Content {
-    Filled(Vec<u8>),
-    /// A large chunk is a block as it is.
-    Alone(Bytes),
 }
 
 /// Fills blocks, and hands back compressed ones.
 pub(super) struct Blocks {
-    content: Vec<u8>,
+    content: Vec<Bytes>,
+    bytes: usize,
     chunks: Vec<(ChunkId, u32)>,
     filled: u64,
     returned: u64,
     jobs: SyncSender<Raw>,
-    /// Buffers that are empty again.
-    spare: Receiver<Vec<u8>>,
     done: Receiver<(u64, Result<SealedBlock>)>,
     waiting: BTreeMap<u64, SealedBlock>,
 }
 
 impl Blocks {
     /// Starts the compressing threads.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, rooms: &Recycled) -> Self {
         let (jobs, queue) = sync_channel::<Raw>(THREADS);
-        let ((sender, done), (emptied, spare)) = (channel(), channel());
+        let (sender, done) = channel();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
-            let (queue, sender, emptied) = (Arc::clone(&queue), sender.clone(), emptied.clone());
-            scope.spawn(move || compress(&queue, &emptied, &sender));
+            let (queue, sender) = (Arc::clone(&queue), sender.clone());
+            let compressor = BlockCompressor { rooms: rooms.beside(), ..BlockCompressor::default() };
+            scope.spawn(move || compress(&queue, &sender, compressor));
         }
-        let (content, chunks) = (Vec::with_capacity(BLOCK_BYTES), Vec::new());
-        let (filled, returned, waiting) = (0, 0, BTreeMap::new());
-        Self { content, chunks, filled, returned, jobs, spare, done, waiting }
+        let (content, chunks) = (Vec::new(), Vec::new());
+        let (bytes, filled, returned, waiting) = (0, 0, 0, BTreeMap::new());
+        Self { content, bytes, chunks, filled, returned, jobs, done, waiting }
     }
 
     /// Adds a chunk.
-    pub(super) fn push(&mut self, chunk: ChunkId, bytes: &Bytes) -> Result<()> {
-        if !self.content.is_empty() && self.content.len() + bytes.len() > BLOCK_BYTES {
+    pub(super) fn push(&mut self, chunk: ChunkId, bytes: Bytes) -> Result<()> {
+        if self.bytes + bytes.len() > BLOCK_BYTES {
             self.seal()?;
         }
-        let length = u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk of over 4 GiB"))?;
-        if self.content.is_empty() && bytes.len() >= BLOCK_BYTES {
-            return self.send(Content::Alone(bytes.clone()), vec![(chunk, length)]);
-        }
-        self.content.extend_from_slice(bytes);
-        self.chunks.push((chunk, length));
-        if self.content.len() >= BLOCK_BYTES { self.seal() } else { Ok(()) }
+        self.chunks.push((chunk, u32::try_from(bytes.len()).map_err(|_| Error::internal("a chunk of over 4 GiB"))?));
+        self.bytes += bytes.len();
+        self.content.push(bytes);
+        if self.bytes >= BLOCK_BYTES { self.seal() } else { Ok(()) }
     }
 
     /// Sends the block that is being filled to be compressed, if it holds anything.
@@ -78,15 +72,9 @@ impl Blocks {
         if self.chunks.is_empty() {
             return Ok(());
         }
-        let spare = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES));
-        let content = std::mem::replace(&mut self.content, spare);
-        let chunks = std::mem::take(&mut self.chunks);
-        self.send(Content::Filled(content), chunks)
-    }
-
-    fn send(&mut self, content: Content, chunks: Vec<(ChunkId, u32)>) -> Result<()> {
+        let (content, chunks) = (std::mem::take(&mut self.content), std::mem::take(&mut self.chunks));
         let raw = Raw { number: self.filled, content, chunks };
-        self.filled += 1;
+        (self.bytes, self.filled) = (0, self.filled + 1);
         self.jobs.send(raw).map_err(|_| Error::internal("the compressing threads ended"))
     }
 
@@ -116,26 +104,47 @@ impl Blocks {
     }
 }
 
-fn compress(queue: &Mutex<Receiver<Raw>>, emptied: &Sender<Vec<u8>>, done: &Sender<(u64, Result<SealedBlock>)>) {
+fn compress(queue: &Mutex<Receiver<Raw>>, done: &Sender<(u64, Result<SealedBlock>)>, mut compressor: BlockCompressor) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(raw) = job else { return };
-        let frame = match raw.content {
-            Content::Filled(mut content) => {
-                let frame = frame_of(&content);
-                content.clear();
-                drop(emptied.send(content));
-                frame
-            }
-            Content::Alone(content) => frame_of(&content),
-        };
-        let block = frame.map(|frame| SealedBlock { frame, chunks: raw.chunks });
-        if done.send((raw.number, block)).is_err() {
+        let Ok(Raw { number, content, chunks }) = job else { return };
+        let block = compressor.frame(&content).map(|frame| SealedBlock { frame, chunks });
+        drop(content);
+        if done.send((number, block)).is_err() {
             return;
         }
     }
 }
 
-fn frame_of(content: &[u8]) -> Result<Vec<u8>> {
-    Ok(frame::compress_with(effort(content), "block", content)?)
+/// What one thread needs to compress, used again for each block.
+#[derive(Default)]
+struct BlockCompressor {
+    content: Vec<u8>,
+    frame: Vec<u8>,
+    rooms: Recycled,
+}
+
+impl BlockCompressor {
+    fn frame(&mut self, pieces: &[Bytes]) -> Result<Vec<Bytes>> {
+        let is_noise = is_noise(pieces);
+        if is_noise
+            && pieces.iter().all(|piece| piece.len() >= PIECE_BYTES)
+            && let Some(frame) = frame::stored(pieces)
+        {
+            return Ok(frame);
+        }
+        let content: &[u8] = match pieces {
+            [whole] => whole,
+            _ => {
+                self.content.clear();
+                pieces.iter().for_each(|piece| self.content.extend_from_slice(piece));
+                &self.content
+            }
+        };
+        if is_noise && let Some(frame) = frame::stored(&[self.rooms.copy(content)]) {
+            return Ok(frame);
+        }
+        frame::compress_block(content, &mut self.frame)?;
+        Ok(vec![self.rooms.copy(&self.frame)])
+    }
 }

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use super::Context;
 use super::survey::size_of;
 use crate::error::{Error, Result};
-use crate::source::{Folder, Found, ReadEvent, ReadOutcome, read_file};
+use crate::recycled::Recycled;
+use crate::source::{Desk, Found, ReadEvent, ReadOutcome, read_file};
 
 /// Threads that read.
 const THREADS: usize = 2;
@@ -79,12 +80,16 @@ pub(super) enum Reading {
 
 impl Readers {
     /// Starts the threads.
-    pub(super) fn start<'scope, 'env>(scope: &'scope Scope<'scope, 'env>, context: &'env Context) -> Self {
+    pub(super) fn start<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        context: &'env Context,
+        rooms: &Recycled,
+    ) -> Self {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
-            let queue = Arc::clone(&queue);
-            scope.spawn(move || work(&queue, context));
+            let (queue, desk) = (Arc::clone(&queue), Desk::new(rooms.beside()));
+            scope.spawn(move || work(&queue, context, desk));
         }
         Self { jobs, open: RefCell::default() }
     }
@@ -152,33 +157,32 @@ impl Readers {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, context: &Context) {
-    let mut folder = Folder::default();
+fn work(queue: &Mutex<Receiver<Job>>, context: &Context, mut desk: Desk) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
             Ok(Job::Alone(found, news)) => {
-                let done = read(context, &mut folder, &found, &mut |event| {
+                let done = read(context, &mut desk, &found, &mut |event| {
                     // Nobody listens any more: the consumer has failed, and says why.
                     news.send(News::Event(event)).map_err(|_| Error::internal("nobody takes what is read"))
                 });
                 drop(news.send(done));
             }
-            Ok(Job::Together(files, sender)) => read_together(context, &mut folder, &files, &sender),
+            Ok(Job::Together(files, sender)) => read_together(context, &mut desk, &files, &sender),
             Err(_) => return,
         }
     }
 }
 
 /// Reads small files, and tells of all of them at once; of those before one that has grown, as soon as that shows.
-fn read_together(context: &Context, folder: &mut Folder, files: &[Found], sender: &SyncSender<Vec<Small>>) {
+fn read_together(context: &Context, desk: &mut Desk, files: &[Found], sender: &SyncSender<Vec<Small>>) {
     let mut together = Vec::with_capacity(files.len());
     for found in files {
         let mut news = Vec::with_capacity(3);
         let mut bytes = 0;
         let mut grown: Option<SyncSender<News>> = None;
         let nobody = || Error::internal("nobody takes what is read");
-        let done = read(context, folder, found, &mut |event| {
+        let done = read(context, desk, found, &mut |event| {
             match &event {
                 ReadEvent::Begin => (bytes, news) = (0, Vec::with_capacity(3)),
                 ReadEvent::Chunk { bytes: chunk, .. } => bytes += chunk.len(),
@@ -209,9 +213,9 @@ fn read_together(context: &Context, folder: &mut Folder, files: &[Found], sender
     drop(sender.send(together));
 }
 
-fn read(context: &Context, folder: &mut Folder, found: &Found, sink: &mut dyn FnMut(ReadEvent) -> Result<()>) -> News {
+fn read(context: &Context, desk: &mut Desk, found: &Found, sink: &mut dyn FnMut(ReadEvent) -> Result<()>) -> News {
     let options = &context.options;
     let began = options.clock.now();
     let chunker = &context.repository.config().chunker;
-    News::Done(read_file(&context.root, folder, found, chunker, &options.interrupt, sink), began)
+    News::Done(read_file(&context.root, desk, found, chunker, &options.interrupt, sink), began)
 }

@@ -23,6 +23,7 @@ use crate::format::page::{Placed, Placement};
 use crate::id::{ChunkId, PackName};
 use crate::observer::Progress;
 use crate::pack::{DataPacks, MetaPacks, Uploader};
+use crate::recycled::Recycled;
 use crate::source::{Content, Found, ReadEvent, ReadOutcome, racy};
 use crate::tree::{Merge, TreeIter, TreeWriter, WrittenTree, write_chunk_list};
 use crate::tree_path::TreePath;
@@ -30,7 +31,7 @@ use crate::tree_path::TreePath;
 /// Files that are being read or wait to be taken.
 const MAX_FILES_AHEAD: usize = 1024;
 /// Their bytes, as far as they are in memory; one file may be larger.
-const MAX_BYTES_AHEAD: u64 = 8 << 20;
+const MAX_BYTES_AHEAD: u64 = 4 << 20;
 /// What one file can have in memory at most: its chunks that wait, and the one being cut.
 const MAX_FILE_BYTES_AHEAD: u64 = 24 << 20;
 /// Entries that wait for a block, before it is sealed early.
@@ -80,13 +81,14 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
     let uploader =
         Uploader::new(context.repository.store().clone(), context.waiter.clone(), Arc::clone(&context.observer));
     std::thread::scope(|scope| {
-        let readers = Readers::start(scope, context);
+        let rooms = Recycled::default();
+        let readers = Readers::start(scope, context, &rooms);
         let mut assembly = Assembly {
             context,
             publisher,
             queue: VecDeque::new(),
             bytes_ahead: 0,
-            blocks: Blocks::start(scope),
+            blocks: Blocks::start(scope, &rooms),
             dedup: Dedup::new(
                 parent_chunks,
                 parent_pages.clone(),
@@ -373,7 +375,7 @@ impl Assembly<'_, '_> {
                         Some(location) => location,
                         None => {
                             let number = self.dedup.insert(id);
-                            self.blocks.push(id, &bytes)?;
+                            self.blocks.push(id, bytes)?;
                             self.pump(self.blocks.in_flight() > MAX_BLOCKS_AHEAD)?;
                             Location::Ours(number)
                         }

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::format::page::PageRef;
 use crate::id::SnapshotId;
 use crate::observer::Progress;
-use crate::source::{Folder, Found, FoundKind, ReadOutcome, Walk, Walked, racy, read_file};
+use crate::source::{Desk, Found, FoundKind, ReadOutcome, Walk, Walked, racy, read_file};
 use crate::tree::{Merge, TreeIter};
 use crate::tree_path::TreePath;
 
@@ -217,7 +217,7 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
     let mut added = AddedContents::default();
     let mut tally = Tally::new(parent.id(), context.folder());
     let mut decider = Decider::new(&context.matcher, &context.options);
-    let mut folder = Folder::default();
+    let mut desk = Desk::default();
     let left = survey.seen.read()?;
     let right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
     for pair in Merge::new(left, right) {
@@ -231,7 +231,7 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
             && survey.tallied.removed_sizes.contains(&size_of(&seen.found))
             && let ReadOutcome::Read { content, .. } = read_file(
                 &context.root,
-                &mut folder,
+                &mut desk,
                 &seen.found,
                 &context.repository.config().chunker,
                 &context.options.interrupt,

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::format::config::Chunker;
 use crate::format::page::Placed;
 use crate::interrupt::Interrupt;
-use crate::source::{Excludes, Folder, Found, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
+use crate::source::{Desk, Excludes, Found, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
 use crate::tree::{AtPath, Merge, Pair};
 use crate::tree_path::TreePath;
 
@@ -178,7 +178,7 @@ fn entry(
             .and_then(|before| before.content().filter(|content| content.size == *size && before.mtime == found.mtime))
         {
             Some(content) => EntryKind::File(content.clone()),
-            None => match read_file(root, &mut Folder::default(), &found, chunker, interrupt, &mut |_| Ok(()))? {
+            None => match read_file(root, &mut Desk::default(), &found, chunker, interrupt, &mut |_| Ok(()))? {
                 ReadOutcome::Read { content, .. } => EntryKind::File(FileContent {
                     size: content.size,
                     hash: content.hash,

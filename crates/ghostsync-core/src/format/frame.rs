@@ -3,13 +3,18 @@
 use std::cell::RefCell;
 use std::io::{self, Read};
 
+use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{CParameter, find_frame_compressed_size, get_frame_content_size};
+use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size, get_frame_content_size};
 
 use super::FormatError;
+use crate::recycled::Recycled;
 
 /// The level of everything but blocks: within a few percent of the slower ones.
 pub const LEVEL: i32 = 3;
+
+/// What a frame begins with.
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The largest window, as a power of two, that a frame may ask a reader to keep: 8 MiB, which every decoder has.
 const MAX_WINDOW_LOG: u32 = 23;
@@ -26,49 +31,84 @@ thread_local! {
 /// # Errors
 /// [`FormatError::Frame`] if the compressor fails, which only a lack of memory makes it do.
 pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-    compress_with(Effort::Usual, what, content)
+    let mut frame = Vec::new();
+    compress_with(Effort::Usual, what, content, &mut frame)?;
+    Ok(frame)
+}
+
+/// Compresses the content of a block, every chunk of which has a hash of its own: in three quarters of the time, for a
+/// few percent of the size, and without a checksum. The frame replaces what is in `frame`.
+///
+/// # Errors
+/// As [`compress`].
+pub(crate) fn compress_block(content: &[u8], frame: &mut Vec<u8>) -> Result<(), FormatError> {
+    compress_with(Effort::Less, "block", content, frame)
 }
 
 /// How hard a compressor tries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effort {
-    /// [`LEVEL`].
+#[derive(Debug, Clone, Copy)]
+enum Effort {
     Usual,
-    /// Three quarters of the time, for a few percent of the size.
     Less,
-    /// For what cannot be made smaller: next to no time. What comes twice is still found.
-    Least,
 }
 
 impl Effort {
-    /// The level, and the logarithm of the number of places that the search remembers, 0 for that of the level.
-    fn parameters(self) -> (i32, u32) {
+    /// The level, the logarithm of the number of places that the search remembers (0 for that of the level), and
+    /// whether there is a checksum.
+    fn parameters(self) -> (i32, u32, bool) {
         match self {
-            Self::Usual => (LEVEL, 0),
-            Self::Less => (2, 15),
-            Self::Least => (-20, 0),
+            Self::Usual => (LEVEL, 0, true),
+            Self::Less => (2, 15, false),
         }
     }
 }
 
-/// Compresses as [`compress`] does, with another effort.
-///
-/// # Errors
-/// As there.
-pub(crate) fn compress_with(effort: Effort, what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let make = || {
-        let mut compressor = Compressor::new(LEVEL)?;
-        compressor.include_checksum(true)?;
-        Ok(compressor)
-    };
+fn compress_with(effort: Effort, what: &'static str, content: &[u8], frame: &mut Vec<u8>) -> Result<(), FormatError> {
     let compressed = COMPRESSOR.with_borrow_mut(|kept| {
-        let compressor = reused(kept, make)?;
-        let (level, hash_log) = effort.parameters();
+        let compressor = reused(kept, || Compressor::new(LEVEL))?;
+        let (level, hash_log, checksum) = effort.parameters();
         compressor.set_compression_level(level)?;
         compressor.set_parameter(CParameter::HashLog(hash_log))?;
-        compressor.compress(content)
+        compressor.include_checksum(checksum)?;
+        frame.clear();
+        frame.reserve(compress_bound(content.len()));
+        compressor.compress_to_buffer(content, frame)
     });
-    compressed.map_err(|source| FormatError::Frame { what, source })
+    compressed.map(drop).map_err(|source| FormatError::Frame { what, source })
+}
+
+/// What a block of a frame holds at most.
+const RAW_BLOCK_BYTES: usize = 128 << 10;
+
+/// Makes a frame of content that is not compressed, without copying it: headers, and between them the pieces. `None`
+/// if there is nothing, or more than the largest window.
+///
+/// RFC 8878, 3.1.1: a frame of a single segment, whose blocks are raw.
+pub(crate) fn stored(pieces: &[Bytes]) -> Option<Vec<Bytes>> {
+    let bytes = pieces.iter().map(Bytes::len).sum::<usize>();
+    let content_bytes = u32::try_from(bytes).ok().filter(|bytes| (1..=1 << MAX_WINDOW_LOG).contains(bytes))?;
+    // The content's size in four bytes, a single segment, no checksum, no dictionary.
+    let mut headers = [&MAGIC[..], &[0xa0], &content_bytes.to_le_bytes()].concat();
+    let mut parts = Vec::with_capacity(bytes / RAW_BLOCK_BYTES + pieces.len());
+    let mut left = bytes;
+    for piece in pieces {
+        let mut piece = piece.clone();
+        while !piece.is_empty() {
+            let block = piece.split_to(piece.len().min(RAW_BLOCK_BYTES));
+            left -= block.len();
+            // The size, the type, which is 0 for raw, and whether it is the last: 21, 2 and 1 bits.
+            let header = u32::try_from(block.len() << 3 | usize::from(left == 0)).ok()?.to_le_bytes();
+            headers.extend_from_slice(&header[..3]);
+            parts.push((headers.len(), block));
+        }
+    }
+    let mut headers = Bytes::from(headers);
+    let mut split = 0;
+    let with_headers = parts.into_iter().flat_map(|(end, block)| {
+        let header = headers.split_to(end - std::mem::replace(&mut split, end));
+        [header, block]
+    });
+    Some(with_headers.collect())
 }
 
 /// Decompresses exactly one frame of at most `limit` bytes of content.
@@ -78,8 +118,9 @@ pub(crate) fn compress_with(effort: Effort, what: &'static str, content: &[u8]) 
 /// [`FormatError::Frame`] if this is not one whole frame and nothing else.
 pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8>, FormatError> {
     let wrong = |source| FormatError::Frame { what, source };
-    if let Some(content) = decompress_at_once(frame, limit) {
-        return content.map_err(wrong);
+    if let Some(content_bytes) = known_content_bytes(frame, limit) {
+        let decompress = |decompressor: &mut Decompressor<'_>| decompressor.decompress(frame, content_bytes);
+        return with_decompressor(decompress).map_err(wrong);
     }
     let mut input = frame;
     let mut content = Vec::new();
@@ -97,12 +138,37 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
     Ok(content)
 }
 
-/// Decompresses a frame whose header says how long its content is, and after which nothing follows; `None` for others.
+/// Decompresses as [`decompress`] does, to where there is room.
 ///
-/// There is no window to keep beside the content, and each byte is written once. Frames with more content than the
-/// largest window, and those that claim a larger one, are not for this.
-fn decompress_at_once(frame: &[u8], limit: u64) -> Option<io::Result<Vec<u8>>> {
-    let [descriptor, window, ..] = frame.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])? else { return None };
+/// # Errors
+/// As there.
+pub(crate) fn decompress_in(
+    rooms: &mut Recycled,
+    what: &'static str,
+    frame: &[u8],
+    limit: u64,
+) -> Result<Bytes, FormatError> {
+    let Some(content_bytes) = known_content_bytes(frame, limit) else {
+        return decompress(what, frame, limit).map(Bytes::from);
+    };
+    let decompressed = rooms.fill(content_bytes, |space| {
+        let bytes = with_decompressor(|decompressor| decompressor.decompress_to_buffer(frame, space))?;
+        // The header may claim more than there is.
+        if bytes == content_bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    });
+    decompressed.map_err(|source| FormatError::Frame { what, source })
+}
+
+fn with_decompressor<T>(call: impl FnOnce(&mut Decompressor<'static>) -> io::Result<T>) -> io::Result<T> {
+    DECOMPRESSOR.with_borrow_mut(|kept| call(reused(kept, Decompressor::new)?))
+}
+
+/// The length of the content of a frame whose header says it, and after which nothing follows; `None` for others.
+///
+/// Such a frame is decompressed at once: there is no window to keep beside the content, and each byte is written once.
+/// Frames with more content than the largest window, and those that claim a larger one, are not for this.
+fn known_content_bytes(frame: &[u8], limit: u64) -> Option<usize> {
+    let [descriptor, window, ..] = frame.strip_prefix(&MAGIC)? else { return None };
     let window_is_content = descriptor & 0x20 != 0;
     if !window_is_content && u32::from(*window) > (MAX_WINDOW_LOG - 10) << 3 {
         return None;
@@ -111,8 +177,7 @@ fn decompress_at_once(frame: &[u8], limit: u64) -> Option<io::Result<Vec<u8>>> {
     if content_bytes > limit.min(1 << MAX_WINDOW_LOG) || find_frame_compressed_size(frame) != Ok(frame.len()) {
         return None;
     }
-    let capacity = usize::try_from(content_bytes).ok()?;
-    Some(DECOMPRESSOR.with_borrow_mut(|kept| reused(kept, Decompressor::new)?.decompress(frame, capacity)))
+    usize::try_from(content_bytes).ok()
 }
 
 /// What this thread has made before, or a new one.
@@ -141,6 +206,21 @@ mod tests {
         assert_eq!(decompress("test", &empty, 0).expect("decompresses"), b"");
         assert!(decompress("test", &[&frame[..], b"x"].concat(), 50).is_err());
         assert!(decompress("test", &[b"x", &frame[..]].concat(), 50).is_err());
+    }
+
+    #[test]
+    fn a_frame_of_what_was_not_compressed_is_read_by_any_decoder() {
+        for lengths in [&[1_usize][..], &[131_072], &[131_073], &[5, 0, 300_000, 1], &[8 << 20], &[65_536; 8]] {
+            let mut content = vec![0; lengths.iter().sum()];
+            blake3::Hasher::new().finalize_xof().fill(&mut content);
+            let mut rest = Bytes::from(content.clone());
+            let pieces: Vec<Bytes> = lengths.iter().map(|length| rest.split_to(*length)).collect();
+            let frame = stored(&pieces).expect("a frame").concat();
+            assert!(zstd::decode_all(&frame[..]).expect("decodes") == content, "{lengths:?}");
+            assert!(decompress("test", &frame, content.len() as u64).expect("decompresses") == content, "{lengths:?}");
+        }
+        assert!(stored(&[]).is_none() && stored(&[Bytes::new()]).is_none());
+        assert!(stored(&[vec![0; (8 << 20) + 1].into()]).is_none());
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl ChunkCopies {
         if self.chunks.is_empty() {
             return Ok(());
         }
-        let frame = frame::compress("block", &std::mem::take(&mut self.content))?;
+        let frame = vec![frame::compress("block", &std::mem::take(&mut self.content))?.into()];
         let chunks = std::mem::take(&mut self.chunks);
         let placements = self.data.push(SealedBlock { frame, chunks: chunks.clone() }, uploader)?;
         self.placed.extend(chunks.iter().zip(placements).map(|((chunk, _), placement)| (*chunk, Some(placement))));

@@ -14,6 +14,7 @@ use crate::format::frame;
 use crate::format::pack::MAX_BLOCK_BYTES;
 use crate::format::page::ChunkPlacement;
 use crate::id::{ChunkId, PackName};
+use crate::recycled::Recycled;
 use crate::store::{Store, keys};
 
 /// Unwanted bytes between two blocks that cost less than another request.
@@ -138,9 +139,21 @@ pub(crate) fn runs(blocks: impl IntoIterator<Item = BlockRef>) -> Vec<Run> {
 /// # Errors
 /// [`FetchError::Damage`] if the pack is missing or too short.
 pub(crate) async fn fetch_run(store: &Store, run: &Run) -> Result<Vec<(BlockRef, Bytes)>, FetchError> {
+    fetch_run_in(&Recycled::new(0), store, run).await
+}
+
+/// Reads as [`fetch_run`] does; from a local store to where there is room.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn fetch_run_in(
+    rooms: &Recycled,
+    store: &Store,
+    run: &Run,
+) -> Result<Vec<(BlockRef, Bytes)>, FetchError> {
     let key = keys::data_pack(run.pack);
     let damage = |reason: String, missing| FetchError::Damage(Damage { object: key.to_string(), reason, missing });
-    let bytes = store.get_range(&key, run.range.clone()).await.map_err(|error| match error.kind() {
+    let bytes = store.get_range_in(rooms, &key, run.range.clone()).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => damage("it is missing".into(), true),
         ErrorKind::Corrupt => damage(error.to_string(), false),
         _ => FetchError::Store(error),
@@ -164,7 +177,7 @@ pub(crate) async fn fetch_run(store: &Store, run: &Run) -> Result<Vec<(BlockRef,
 #[derive(Debug)]
 pub(crate) struct Block {
     at: BlockRef,
-    content: Vec<u8>,
+    content: Bytes,
 }
 
 impl Block {
@@ -173,7 +186,15 @@ impl Block {
     /// # Errors
     /// [`Damage`] if this is not one whole frame within the limit.
     pub(crate) fn decode(at: BlockRef, stored: &[u8]) -> Result<Self, Damage> {
-        let content = frame::decompress("block", stored, MAX_BLOCK_BYTES).map_err(|error| {
+        Self::decode_in(&mut Recycled::new(0), at, stored)
+    }
+
+    /// Decodes a block as [`Block::decode`] does, to where there is room.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn decode_in(rooms: &mut Recycled, at: BlockRef, stored: &[u8]) -> Result<Self, Damage> {
+        let content = frame::decompress_in(rooms, "block", stored, MAX_BLOCK_BYTES).map_err(|error| {
             let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(" ({cause})"));
             at.damage(format_args!("is {error}{cause}"))
         })?;
@@ -276,7 +297,7 @@ mod tests {
 
     async fn store_with(content: &[u8]) -> Store {
         let store = Store::new(Arc::new(InMemory::new()), "memory");
-        store.put(&keys::data_pack(pack(0)), Bytes::copy_from_slice(content)).await.expect("puts");
+        store.put(&keys::data_pack(pack(0)), Bytes::copy_from_slice(content).into()).await.expect("puts");
         store
     }
 

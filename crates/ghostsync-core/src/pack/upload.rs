@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use object_store::PutPayload;
 use object_store::path::Path as Key;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -43,7 +43,7 @@ impl Uploader {
     ///
     /// # Errors
     /// That of any pack that failed since the last call; `Interrupted`.
-    pub(crate) fn send(&mut self, key: Key, bytes: Bytes, then: impl FnOnce() + Send + 'static) -> Result<()> {
+    pub(crate) fn send(&mut self, key: Key, pack: PutPayload, then: impl FnOnce() + Send + 'static) -> Result<()> {
         while let Some(done) = self.running.try_join_next() {
             flatten(done)?;
         }
@@ -53,8 +53,8 @@ impl Uploader {
             .wait(async { slots.acquire_owned().await.map_err(|_| Error::internal("the upload was closed")) })?;
         let (store, observer) = (self.store.clone(), Arc::clone(&self.observer.0));
         let task = async move {
-            let sent = bytes.len() as u64;
-            let result = store.put(&key, bytes).await;
+            let sent = pack.content_length() as u64;
+            let result = store.put(&key, pack).await;
             drop(permit);
             result.inspect(|()| {
                 then();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use object_store::PutPayload;
 
 use super::Uploader;
 use crate::error::Result;
@@ -16,8 +17,6 @@ use crate::tree::{PageStore, Pages};
 
 /// A pack is sent when it has at least so many bytes of frames.
 const PACK_BYTES: usize = 16 << 20;
-/// Room for the block that makes it full, and for the table of contents; more is found if it must.
-const MAX_LAST_BLOCK_BYTES: usize = 1 << 20;
 
 /// Counts the packs of a session, so that no two have one name.
 #[derive(Debug, Clone)]
@@ -41,8 +40,8 @@ impl PackNames {
 /// A block that is compressed and ready for a pack.
 #[derive(Debug)]
 pub(crate) struct SealedBlock {
-    /// Its frame.
-    pub(crate) frame: Vec<u8>,
+    /// Its frame, in pieces.
+    pub(crate) frame: Vec<Bytes>,
     /// Its chunks and their lengths, back to back from the block's begin.
     pub(crate) chunks: Vec<(ChunkId, u32)>,
 }
@@ -59,14 +58,16 @@ pub(crate) struct DataPacks {
     listener: Arc<dyn Acknowledged>,
     names: PackNames,
     name: PackName,
-    bytes: Vec<u8>,
+    /// The frames of its blocks, as they were made: copying them into one would cost more than to write them out.
+    frames: Vec<Bytes>,
+    bytes: usize,
     table: TableOfContents,
 }
 
 impl DataPacks {
     pub(crate) fn new(names: PackNames, listener: Arc<dyn Acknowledged>) -> Self {
         let name = names.next();
-        Self { listener, names, name, bytes: Vec::new(), table: TableOfContents::default() }
+        Self { listener, names, name, frames: Vec::new(), bytes: 0, table: TableOfContents::default() }
     }
 
     /// Adds a block, sends the pack if it is full, and tells where each chunk lies.
@@ -74,8 +75,9 @@ impl DataPacks {
     /// # Errors
     /// The uploader's.
     pub(crate) fn push(&mut self, block: SealedBlock, uploader: &mut Uploader) -> Result<Vec<ChunkPlacement>> {
-        let frame_offset = self.bytes.len() as u64;
-        let frame_bytes = length(block.frame.len());
+        let frame_offset = self.bytes as u64;
+        let block_bytes = block.frame.iter().map(Bytes::len).sum();
+        let frame_bytes = length(block_bytes);
         let mut offset = 0;
         let placements = block
             .chunks
@@ -86,13 +88,10 @@ impl DataPacks {
                 placement
             })
             .collect();
-        if self.bytes.is_empty() {
-            // Growing step by step would copy it several times, and take twice its room.
-            self.bytes.reserve(PACK_BYTES + MAX_LAST_BLOCK_BYTES);
-        }
-        self.bytes.extend_from_slice(&block.frame);
+        self.frames.extend(block.frame);
+        self.bytes += block_bytes;
         self.table.blocks.push(BlockRecord { offset: frame_offset, length: frame_bytes, chunks: block.chunks });
-        if self.bytes.len() >= PACK_BYTES {
+        if self.bytes >= PACK_BYTES {
             self.send(uploader)?;
             self.name = self.names.next();
         }
@@ -109,14 +108,15 @@ impl DataPacks {
     /// # Errors
     /// The uploader's.
     pub(crate) fn finish(&mut self, uploader: &mut Uploader) -> Result<()> {
-        if self.bytes.is_empty() { Ok(()) } else { self.send(uploader) }
+        if self.bytes == 0 { Ok(()) } else { self.send(uploader) }
     }
 
     fn send(&mut self, uploader: &mut Uploader) -> Result<()> {
-        let (mut bytes, table) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.table));
-        bytes.extend_from_slice(&table.encode()?);
+        let (mut parts, table) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.table));
+        self.bytes = 0;
+        parts.push(table.encode()?.into());
         let (name, listener) = (self.name, Arc::clone(&self.listener));
-        uploader.send(keys::data_pack(name), bytes.into(), move || listener.acknowledged(name, &table))
+        uploader.send(keys::data_pack(name), PutPayload::from_iter(parts), move || listener.acknowledged(name, &table))
     }
 }
 
@@ -186,7 +186,7 @@ impl MetaPacks {
         let bytes = Bytes::from(bytes);
         self.lengths.insert(name, bytes.len() as u64);
         self.cache.keep(name, &bytes);
-        self.uploader.send(keys::meta_pack(name), bytes, || ())
+        self.uploader.send(keys::meta_pack(name), bytes.into(), || ())
     }
 }
 

@@ -21,7 +21,8 @@ use crate::format::page::{ChunkPlacement, Placed};
 use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
-use crate::pack::{BlockRef, Damage, FetchError, Recent, Run, fetch_run, runs};
+use crate::pack::{BlockRef, Damage, FetchError, Recent, Run, fetch_run_in, runs};
+use crate::recycled::Recycled;
 use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 
@@ -33,6 +34,9 @@ const WINDOW_PARTS: usize = 1 << 16;
 
 /// Stored blocks are kept up to so many bytes: those that two windows share, and those of files with equal parts.
 const RECENT_BYTES: usize = 12 << 20;
+
+/// A read of a window that has no gaps, and all but the last block of it: which make the window full.
+const ROOM_BYTES: usize = 6 << 20;
 
 const READS_IN_FLIGHT: usize = 8;
 
@@ -52,6 +56,7 @@ pub(super) struct Fetcher {
     interrupt: Interrupt,
     observer: Arc<dyn Observer>,
     recent: Recent<BlockRef, Bytes>,
+    rooms: Recycled,
     window: Window,
     wanted: HashSet<BlockRef>,
     wanted_bytes: u64,
@@ -70,6 +75,7 @@ impl Fetcher {
             interrupt,
             observer,
             recent: Recent::new(RECENT_BYTES),
+            rooms: Recycled::new(ROOM_BYTES),
             window: Window::default(),
             wanted: HashSet::new(),
             wanted_bytes: 0,
@@ -210,10 +216,10 @@ impl Fetcher {
         &mut self,
         runs: Vec<Run>,
     ) -> Result<Vec<(Run, std::result::Result<Vec<(BlockRef, Bytes)>, Damage>)>> {
-        let store = &self.store;
+        let (store, rooms) = (&self.store, &self.rooms);
         let mut reads = futures::stream::iter(runs)
             .map(|run| async move {
-                let fetched = fetch_run(store, &run).await;
+                let fetched = fetch_run_in(rooms, store, &run).await;
                 (run, fetched)
             })
             .buffer_unordered(READS_IN_FLIGHT);

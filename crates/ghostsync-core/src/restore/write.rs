@@ -33,6 +33,7 @@ use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
 use crate::pack::{Block, BlockRef, Damage, Mismatch, Recent};
+use crate::recycled::Recycled;
 use crate::temporary;
 use crate::tree_path::TreePath;
 
@@ -40,6 +41,9 @@ const THREADS: usize = 3;
 
 /// Decoded blocks are kept up to so many bytes, for the files that share them.
 const RECENT_BLOCK_BYTES: usize = 4 << 20;
+
+/// Two blocks.
+const ROOM_BYTES: usize = 1 << 20;
 
 /// A regular file that is to be written.
 #[derive(Debug)]
@@ -107,6 +111,8 @@ pub(super) struct Writer {
     pub(super) interrupt: Interrupt,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) recent: Mutex<Recent<BlockRef, Arc<Block>>>,
+    /// Where decoded blocks lie.
+    pub(super) rooms: Recycled,
 }
 
 /// What stops the writing of one file.
@@ -150,7 +156,8 @@ impl FileJob {
 
 impl Writer {
     pub(super) fn new(user: User, keep_going: bool, interrupt: Interrupt, observer: Arc<dyn Observer>) -> Self {
-        Self { user, keep_going, interrupt, observer, recent: Mutex::new(Recent::new(RECENT_BLOCK_BYTES)) }
+        let (recent, rooms) = (Mutex::new(Recent::new(RECENT_BLOCK_BYTES)), Recycled::new(ROOM_BYTES));
+        Self { user, keep_going, interrupt, observer, recent, rooms }
     }
 
     /// Writes windows until they end; `None` if they were cut off.
@@ -170,11 +177,11 @@ impl Writer {
         let batches = Mutex::new(batches(pieces).into_iter());
         let take = || lock(&batches).next();
         let work = || -> Result<Tally> {
-            let mut tally = Tally::default();
+            let (mut tally, mut rooms) = (Tally::default(), self.rooms.beside());
             while let Some(batch) = take() {
                 for piece in batch {
                     self.interrupt.check()?;
-                    if let Err(error) = self.write_piece(piece, &blocks, &mut tally) {
+                    if let Err(error) = self.write_piece(piece, &blocks, &mut rooms, &mut tally) {
                         // The others have nothing left to take.
                         lock(&batches).by_ref().for_each(drop);
                         return Err(error);
@@ -208,13 +215,13 @@ impl Writer {
         Ok(tally)
     }
 
-    fn write_piece(&self, piece: Piece, blocks: &Blocks, tally: &mut Tally) -> Result<()> {
+    fn write_piece(&self, piece: Piece, blocks: &Blocks, rooms: &mut Recycled, tally: &mut Tally) -> Result<()> {
         let job = Arc::clone(&piece.job);
         let mut state = lock(&job.state);
         if matches!(*state, State::Failed) {
             return Ok(());
         }
-        let failed = match self.write_chunks(&job, piece, &mut state, blocks, tally) {
+        let failed = match self.write_chunks(&job, piece, &mut state, blocks, rooms, tally) {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
@@ -243,6 +250,7 @@ impl Writer {
         piece: Piece,
         state: &mut State,
         blocks: &Blocks,
+        rooms: &mut Recycled,
         tally: &mut Tally,
     ) -> std::result::Result<(), Stop> {
         if let Some(damage) = piece.damage {
@@ -262,9 +270,10 @@ impl Writer {
             self.advance(0, bytes);
             self.interrupt.check().map_err(Stop::Ended)
         };
-        let decode =
-            |chunks: &[(ChunkId, ChunkPlacement)]| self.block(chunks, blocks)?.chunks(chunks).map_err(Stop::Damage);
-        ahead::each_chunk(&piece.chunks, decode, |id, data| file.push(id, data, &step))?;
+        let decode = |rooms: &mut Recycled, chunks: &[(ChunkId, ChunkPlacement)]| {
+            self.block(rooms, chunks, blocks)?.chunks(chunks).map_err(Stop::Damage)
+        };
+        ahead::each_chunk(&piece.chunks, rooms, decode, |id, data| file.push(id, data, &step))?;
         if piece.last
             && let State::Writing(file) = std::mem::replace(state, State::Failed)
         {
@@ -277,7 +286,12 @@ impl Writer {
     }
 
     /// The block of these chunks.
-    fn block(&self, chunks: &[(ChunkId, ChunkPlacement)], blocks: &Blocks) -> std::result::Result<Arc<Block>, Stop> {
+    fn block(
+        &self,
+        rooms: &mut Recycled,
+        chunks: &[(ChunkId, ChunkPlacement)],
+        blocks: &Blocks,
+    ) -> std::result::Result<Arc<Block>, Stop> {
         let [(_, first), ..] = chunks else { return Err(Stop::Ended(Error::internal("no chunk of a block"))) };
         let at = BlockRef::of(first);
         if let Some(block) = lock(&self.recent).get(&at) {
@@ -288,7 +302,7 @@ impl Writer {
             Some(Err(damage)) => return Err(Stop::Damage(damage.clone())),
             None => return Err(Stop::Ended(Error::internal("a window lacks a block of its files"))),
         };
-        let block = Arc::new(Block::decode(at, stored).map_err(Stop::Damage)?);
+        let block = Arc::new(Block::decode_in(rooms, at, stored).map_err(Stop::Damage)?);
         // One that a large file has for itself is not wanted again.
         let wanted_bytes: u64 = chunks.iter().map(|(_, placement)| u64::from(placement.bytes)).sum();
         if wanted_bytes < block.bytes() as u64 {

@@ -5,14 +5,13 @@
 //! databases: their pages never move, so they are cut in windows of the file, and a page that changes costs its
 //! window. No reader depends on the rule: it is free to change.
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 use fastcdc::v2020::{self, Normalization};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::config::Chunker;
 use crate::format::pack::MAX_BLOCK_BYTES;
+use crate::recycled::Recycled;
 
 /// The smallest windows of databases: SQLite's smallest page.
 const MIN_WINDOW_BYTES: usize = 512;
@@ -86,17 +85,26 @@ enum Way {
     Windows(usize),
 }
 
-// The buffer of the last file that this thread has cut: a new one for each costs more than reading into it.
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+/// Memory that is used again from file to file: new memory for each costs more than reading into it.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    file: Vec<u8>,
+    chunks: Recycled,
+}
+
+impl Buffers {
+    pub(super) fn new(chunks: Recycled) -> Self {
+        Self { file: Vec::new(), chunks }
+    }
 }
 
 /// The data of one file on its way into chunks.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(super) struct Cutter<'a> {
     rule: Rule,
     way: Way,
-    buffer: Vec<u8>,
+    buffer: &'a mut Vec<u8>,
+    chunks: &'a mut Recycled,
     /// So much of the buffer is used.
     capacity: usize,
     /// What of the buffer is data that was not cut yet.
@@ -104,11 +112,16 @@ pub(super) struct Cutter {
     end: usize,
 }
 
-impl Cutter {
+impl<'a> Cutter<'a> {
     /// Begins a file with so much data expected. There may turn out to be less, never more.
     ///
     /// Only of a file that is more than one chunk is it asked whether it is a database.
-    pub(super) fn new(rule: Rule, data_bytes: u64, is_database: impl FnOnce() -> bool) -> Self {
+    pub(super) fn new(
+        rule: Rule,
+        data_bytes: u64,
+        buffers: &'a mut Buffers,
+        is_database: impl FnOnce() -> bool,
+    ) -> Self {
         let expected = usize::try_from(data_bytes).unwrap_or(usize::MAX);
         let (way, capacity) = if expected <= rule.whole_bytes {
             (Way::Whole, expected)
@@ -118,11 +131,11 @@ impl Cutter {
             // Room for one largest chunk behind a rest that is just too short to be cut.
             (Way::ByContent, expected.min(rule.max_bytes * 2))
         };
-        let mut buffer = BUFFER.take();
+        let Buffers { file: buffer, chunks } = buffers;
         if buffer.len() < capacity {
             buffer.resize(capacity, 0);
         }
-        Self { rule, way, buffer, capacity, begin: 0, end: 0 }
+        Self { rule, way, buffer, chunks, capacity, begin: 0, end: 0 }
     }
 
     /// Where to put more data; call [`Cutter::filled`] then, and take all chunks before the next call.
@@ -174,9 +187,9 @@ impl Cutter {
         if !matches!(self.way, Way::Whole) {
             return self.take_any();
         }
-        let chunk = self.buffer.get(..self.end).map(Bytes::copy_from_slice);
+        let data = self.buffer.get(..self.end).filter(|data| !data.is_empty())?;
         (self.begin, self.end) = (0, 0);
-        chunk.filter(|chunk| !chunk.is_empty())
+        Some(self.chunks.copy(data))
     }
 
     fn take_any(&mut self) -> Option<Bytes> {
@@ -187,13 +200,7 @@ impl Cutter {
         };
         let chunk = data.get(..bytes)?;
         self.begin += chunk.len();
-        Some(Bytes::copy_from_slice(chunk))
-    }
-}
-
-impl Drop for Cutter {
-    fn drop(&mut self) {
-        BUFFER.set(std::mem::take(&mut self.buffer));
+        Some(self.chunks.copy(chunk))
     }
 }
 
@@ -219,7 +226,9 @@ mod tests {
     }
 
     fn cut_as(is_database: bool, chunker: &Chunker, data: &[u8], step: usize) -> Vec<Bytes> {
-        let mut cutter = Cutter::new(Rule::new(chunker).expect("a good rule"), data.len() as u64, || is_database);
+        let mut buffers = Buffers::default();
+        let rule = Rule::new(chunker).expect("a good rule");
+        let mut cutter = Cutter::new(rule, data.len() as u64, &mut buffers, || is_database);
         let mut chunks = Vec::new();
         let mut rest = data;
         while !rest.is_empty() {
@@ -265,7 +274,9 @@ mod tests {
     /// Cuts a database of data and holes in turn, as they lie in the file.
     fn cut_sparse(pieces: &[(Vec<u8>, u64)], step: usize) -> Vec<Bytes> {
         let data_bytes: usize = pieces.iter().map(|(data, _)| data.len()).sum();
-        let mut cutter = Cutter::new(Rule::new(&small()).expect("a good rule"), data_bytes as u64, || true);
+        let mut buffers = Buffers::default();
+        let rule = Rule::new(&small()).expect("a good rule");
+        let mut cutter = Cutter::new(rule, data_bytes as u64, &mut buffers, || true);
         let mut chunks = Vec::new();
         for (data, hole_bytes) in pieces {
             for part in data.chunks(step) {

@@ -8,7 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
-use super::chunk::{Cutter, Rule};
+use super::chunk::{Buffers, Cutter, Rule};
 use super::database::is_database;
 use super::found::size_of;
 use super::holes;
@@ -23,6 +23,9 @@ static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// The most bytes that are read between two looks at the wish to stop.
 const READ_BYTES: usize = 4 << 20;
+
+/// Files up to this size are read into memory of their own: so little is allocated quickly.
+const SMALL_BYTES: usize = 128 << 10;
 
 /// The content of a file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,7 @@ pub(super) fn read_content(
     file: &File,
     stat: &Stat,
     rule: Rule,
+    buffers: &mut Buffers,
     interrupt: &Interrupt,
     sink: &mut dyn FnMut(ReadEvent) -> Result<()>,
 ) -> std::result::Result<Content, Stop> {
@@ -63,7 +67,7 @@ pub(super) fn read_content(
     let holes = holes::find(file, stat, interrupt)?;
     let data_bytes = holes.iter().fold(size, |bytes, hole| bytes.saturating_sub(hole.length));
     if holes.is_empty()
-        && let Some(bytes) = rule.whole(size)
+        && let Some(bytes) = rule.whole(size).filter(|bytes| *bytes <= SMALL_BYTES)
     {
         return read_whole(file, bytes, interrupt, sink);
     }
@@ -71,7 +75,7 @@ pub(super) fn read_content(
         file,
         interrupt,
         sink,
-        cutter: Cutter::new(rule, data_bytes, || is_database(file)),
+        cutter: Cutter::new(rule, data_bytes, buffers, || is_database(file)),
         hasher: blake3::Hasher::new(),
         offset: 0,
         holes: Vec::with_capacity(holes.len()),
@@ -87,7 +91,7 @@ pub(super) fn read_content(
     reading.finish()
 }
 
-/// Reads a file that is one chunk, or less than it was.
+/// Reads a small file, which is one chunk, or less than it was.
 fn read_whole(
     file: &File,
     bytes: usize,
@@ -119,7 +123,7 @@ struct Reading<'a> {
     file: &'a File,
     interrupt: &'a Interrupt,
     sink: &'a mut dyn FnMut(ReadEvent) -> Result<()>,
-    cutter: Cutter,
+    cutter: Cutter<'a>,
     hasher: blake3::Hasher,
     /// How far the content was hashed.
     offset: u64,

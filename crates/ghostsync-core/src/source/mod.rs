@@ -26,5 +26,5 @@ pub(crate) use content::Content;
 pub(crate) use excludes::{Matcher, rules};
 pub(crate) use found::{Found, FoundKind, Walked};
 pub(crate) use handle::SourceRoot;
-pub(crate) use read::{Folder, ReadEvent, ReadOutcome, racy, read_file};
+pub(crate) use read::{Desk, ReadEvent, ReadOutcome, racy, read_file};
 pub(crate) use walk::Walk;

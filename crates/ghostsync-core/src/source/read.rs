@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
-use super::chunk::Rule;
+use super::chunk::{Buffers, Rule};
 use super::content::{Content, Stop, read_content};
 use super::found::{Found, kind_of, size_of};
 use super::handle::{SourceRoot, id_of, open_beneath, open_file, stat};
@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::format::config::Chunker;
 use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
+use crate::recycled::Recycled;
 use crate::tree_path::TreePath;
 
 /// How often a file is read that changes while it is read.
@@ -62,7 +63,7 @@ pub(crate) enum ReadOutcome {
 
 /// The directory that the last file was in, held open for the next: neighbours are read one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Folder(Option<(TreePath, OwnedFd)>);
+struct Folder(Option<(TreePath, OwnedFd)>);
 
 impl Folder {
     /// Calls with the directory of a path and the name in it.
@@ -92,6 +93,20 @@ impl Folder {
     }
 }
 
+/// What a thread uses again from file to file.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    folder: Folder,
+    buffers: Buffers,
+}
+
+impl Desk {
+    /// One whose chunks lie in such rooms.
+    pub(crate) fn new(chunks: Recycled) -> Self {
+        Self { folder: Folder::default(), buffers: Buffers::new(chunks) }
+    }
+}
+
 /// Reads a file that the walk has found, by its path from the root, and hands its chunks to `sink`.
 ///
 /// # Errors
@@ -99,13 +114,14 @@ impl Folder {
 /// itself is no error but an outcome.
 pub(crate) fn read_file(
     root: &SourceRoot,
-    folder: &mut Folder,
+    desk: &mut Desk,
     found: &Found,
     chunker: &Chunker,
     interrupt: &Interrupt,
     sink: &mut dyn FnMut(ReadEvent) -> Result<()>,
 ) -> Result<ReadOutcome> {
     let rule = Rule::new(chunker)?;
+    let Desk { folder, buffers } = desk;
     for attempt in 1.. {
         let opened = folder.within(root, &found.path, open_file).and_then(|file| Ok((fstat(&file)?, file)));
         let (before, file) = match opened {
@@ -120,7 +136,7 @@ pub(crate) fn read_file(
             return Ok(ReadOutcome::Replaced);
         }
         sink(ReadEvent::Begin)?;
-        let content = match read_content(&file, &before, rule, interrupt, sink) {
+        let content = match read_content(&file, &before, rule, buffers, interrupt, sink) {
             Ok(content) => content,
             Err(Stop::End(error)) => return Err(error),
             Err(Stop::Unreadable(error)) => return Ok(ReadOutcome::Unreadable(error)),

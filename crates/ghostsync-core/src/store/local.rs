@@ -6,12 +6,14 @@
 
 use std::fs;
 use std::io::ErrorKind as IoErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::recycled::Recycled;
 
 /// Opens a folder, which is made if `create` is set. Returns its absolute path too.
 pub(super) fn folder(path: &Path, create: bool) -> Result<(LocalFileSystem, PathBuf)> {
@@ -48,6 +50,39 @@ fn create_folder(path: &Path) -> Result<()> {
             .map_err(|error| Error::local("sync", folder.display(), error))?;
     }
     Ok(())
+}
+
+/// Why a file was not read.
+pub(super) enum ReadFailure {
+    /// It ended after so many bytes.
+    CutShort(u64),
+    Failed(object_store::Error),
+}
+
+/// Reads so many bytes of an object's file, in one go.
+pub(super) async fn read(
+    file: fs::File,
+    begin: u64,
+    bytes: u64,
+    mut rooms: Recycled,
+) -> std::result::Result<Bytes, ReadFailure> {
+    let failed = |source| ReadFailure::Failed(object_store::Error::Generic { store: "LocalFileSystem", source });
+    let capacity = usize::try_from(bytes).map_err(|error| failed(error.into()))?;
+    let work = move || {
+        rooms.fill(capacity, |space| {
+            let mut received = 0;
+            while let Some(rest) = space.get_mut(received..).filter(|rest| !rest.is_empty()) {
+                match file.read_at(rest, begin + received as u64) {
+                    Ok(0) => return Err(ReadFailure::CutShort(received as u64)),
+                    Ok(read) => received += read,
+                    Err(error) if error.kind() == IoErrorKind::Interrupted => {}
+                    Err(error) => return Err(failed(error.into())),
+                }
+            }
+            Ok(())
+        })
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.into()))?
 }
 
 /// Files that interrupted writes left behind, last changed before a time in milliseconds since 1970.

@@ -22,12 +22,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
-use object_store::{GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions};
+use object_store::{GetOptions, GetResult, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload};
 use serde::Serialize;
 
 use self::count::{CountingStore, Counts};
 use self::failure::{failure, is_absent, is_out_of_range, is_unreachable};
+use self::local::ReadFailure;
 use crate::error::{Error, ErrorKind, Result};
+use crate::recycled::Recycled;
 
 pub use open::{StoreSettings, open_url};
 pub use probe::{ProbeReport, probe};
@@ -194,6 +196,11 @@ impl Store {
 
     /// Reads a range, exactly; an object that is not there or shorter is an error of kind `NotFound` or `Corrupt`.
     pub(crate) async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
+        self.get_range_in(&Recycled::new(0), key, range).await
+    }
+
+    /// Reads a range as [`Store::get_range`] does; of a local store to where there is room.
+    pub(crate) async fn get_range_in(&self, rooms: &Recycled, key: &Key, range: Range<u64>) -> Result<Bytes> {
         let Some(length) = range.end.checked_sub(range.start) else {
             return Err(Error::internal(format!("range {range:?} of {key} ends before it begins")));
         };
@@ -211,6 +218,16 @@ impl Store {
         // A store that knows the object to be shorter answers with what there is.
         if answer.meta.size < range.end {
             return Err(self.corrupt(key, format!("has {} bytes, {} are expected", answer.meta.size, range.end)));
+        }
+        if let GetResultPayload::File(file, _) = answer.payload {
+            return match local::read(file, answer.range.start, length, rooms.beside()).await {
+                Ok(bytes) => {
+                    self.counts.receive(bytes.len());
+                    Ok(bytes)
+                }
+                Err(ReadFailure::CutShort(received)) => Err(cut_short(key, received, length)),
+                Err(ReadFailure::Failed(error)) => Err(self.failure("read", key, error)),
+            };
         }
         self.read_body(key, answer, length).await
     }
@@ -273,8 +290,8 @@ impl Store {
     }
 
     /// Writes an object, replacing what is there.
-    pub(crate) async fn put(&self, key: &Key, bytes: Bytes) -> Result<()> {
-        match self.objects.put_opts(key, bytes.into(), PutOptions::default()).await {
+    pub(crate) async fn put(&self, key: &Key, payload: PutPayload) -> Result<()> {
+        match self.objects.put_opts(key, payload, PutOptions::default()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.failure("write", key, error)),
         }

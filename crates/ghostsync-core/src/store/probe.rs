@@ -117,7 +117,7 @@ impl Probing<'_> {
             match told {
                 // Refused for good: because it is a create, if a plain write is not refused too.
                 Told::Nothing(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Denied) => {
-                    if self.store.put(&self.key("plain"), first).await.is_err() {
+                    if self.store.put(&self.key("plain"), first.into()).await.is_err() {
                         return Err(error);
                     }
                     let answer = error.to_string();
@@ -208,7 +208,7 @@ impl Probing<'_> {
     async fn overwrite(&mut self) -> Result<()> {
         let key = self.key("overwritten");
         for writer in [1, 2] {
-            self.store.put(&key, content(writer, SMALL.bytes)).await?;
+            self.store.put(&key, content(writer, SMALL.bytes).into()).await?;
         }
         if self.read(&key).await? != Some(content(2, SMALL.bytes)) {
             self.unusable.push("read after overwrite: expected the newer bytes; got others".to_owned());
@@ -229,7 +229,7 @@ impl Probing<'_> {
 
     async fn read_after_delete(&mut self) -> Result<()> {
         let key = self.key("deleted");
-        self.store.put(&key, content(1, SMALL.bytes)).await?;
+        self.store.put(&key, content(1, SMALL.bytes).into()).await?;
         self.store.delete(vec![key.clone()]).await?;
         if self.read(&key).await?.is_some() {
             self.unusable.push("read after delete: expected nothing; the object is still there".to_owned());

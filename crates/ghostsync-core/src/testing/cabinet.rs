@@ -299,7 +299,7 @@ mod tests {
     use crate::format::config::Chunker;
     use crate::id::ContentHash;
     use crate::interrupt::Interrupt;
-    use crate::source::{Excludes, Folder, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
+    use crate::source::{Desk, Excludes, FoundKind, Matcher, ReadOutcome, SourceRoot, Walk, Walked, read_file};
     use crate::testing::tree::read_back;
 
     /// Makes the cabinet, walks it, reads every file, and compares all that with a naive look.
@@ -330,7 +330,7 @@ mod tests {
                     assert_eq!(*size, described.size);
                     let outcome = read_file(
                         &root,
-                        &mut Folder::default(),
+                        &mut Desk::default(),
                         &found,
                         &Chunker::default(),
                         &Interrupt::default(),

@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use object_store::PutMode;
 use object_store::path::Path as Key;
+use object_store::{PutMode, PutPayload};
 
 use crate::error::{Error, ErrorKind};
 use crate::id::SessionId;
@@ -44,6 +44,7 @@ pub async fn run_all(store: &Store) -> Result<(), String> {
     let findings = [
         ("a missing object is absent", missing_is_absent(place).await),
         ("what is put is read whole", put_is_read(place).await),
+        ("what is put in pieces is read whole", pieces_are_read(place).await),
         ("a put replaces", put_replaces(place).await),
         ("a limit is kept", limit_is_kept(place).await),
         ("ranges are exact", ranges_are_exact(place).await),
@@ -82,7 +83,7 @@ impl Place<'_> {
         Key::from(format!("{}/{name}", self.folder))
     }
 
-    async fn put(&self, key: &Key, bytes: impl Into<Bytes>) -> Finding {
+    async fn put(&self, key: &Key, bytes: impl Into<PutPayload>) -> Finding {
         self.store.put(key, bytes.into()).await.map_err(unexpected)
     }
 
@@ -114,6 +115,20 @@ async fn put_is_read(place: &Place<'_>) -> Finding {
         expect("their size", size, Some(length as u64))?;
     }
     Ok(())
+}
+
+async fn pieces_are_read(place: &Place<'_>) -> Finding {
+    let (key, content) = (place.key("pieces"), pattern(3 * MIB));
+    // Headers of three bytes between long runs, as packs have them.
+    let mut rest = content.clone();
+    let mut pieces = Vec::new();
+    while !rest.is_empty() {
+        for length in [3, 128 << 10, 3, 777] {
+            pieces.push(rest.split_to(length.min(rest.len())));
+        }
+    }
+    place.put(&key, PutPayload::from_iter(pieces)).await?;
+    expect("the pieces are the whole", place.get(&key).await? == Some(content), true)
 }
 
 async fn put_replaces(place: &Place<'_>) -> Finding {

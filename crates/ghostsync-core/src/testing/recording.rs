@@ -166,7 +166,7 @@ mod tests {
         let recording = RecordingStore::new(Arc::new(InMemory::new()));
         let store = Store::new(Arc::new(recording.clone()), "test");
         let (a, b) = (Key::from("log/a"), Key::from("log/b"));
-        store.put(&a, Bytes::from_static(b"12345")).await.unwrap();
+        store.put(&a, Bytes::from_static(b"12345").into()).await.unwrap();
         assert!(matches!(
             store.create(&b, Bytes::from_static(b"123"), PutMode::Create).await,
             crate::store::CreateAnswer::Created

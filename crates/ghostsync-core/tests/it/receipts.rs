@@ -190,7 +190,6 @@ struct Late {
     store: FaultStore,
     place: usize,
     place_went_on: bool,
-    place_was_overwritten: bool,
 }
 
 struct World {
@@ -448,7 +447,7 @@ impl World {
         {
             self.keep(snapshot, &self.directory(place));
         }
-        self.late = Some(Late { store: dying, place, place_went_on: cut.again, place_was_overwritten: false });
+        self.late = Some(Late { store: dying, place, place_went_on: cut.again });
     }
 
     /// Lets a write of a dead process arrive after all, one step later.
@@ -461,8 +460,8 @@ impl World {
                 (waits, !waits)
             }
             Step::Restore { .. } => (false, false),
-            Step::Replace(place) => (false, *place == late.place),
-            Step::RemoveReceipt(place) | Step::CopyReceipt(place) => (false, *place == late.place),
+            // A receipt that went shows below, and a copy of none overwrites nothing.
+            Step::Replace(_) | Step::RemoveReceipt(_) | Step::CopyReceipt(_) => (false, false),
             Step::Edit(..) | Step::Other(_) => (false, false),
         };
         let head = self.head().await;
@@ -474,7 +473,7 @@ impl World {
         self.count("a commit arrives late");
         // Its content is what the directory was one step before: whether it still is does not matter to anybody.
         self.kept_as_found(newest.expect("a head")).await;
-        if overwritten || late.place_was_overwritten || self.places[late.place].paper != Paper::Own {
+        if overwritten || self.places[late.place].paper != Paper::Own {
             return;
         }
         if went_on || late.place_went_on {

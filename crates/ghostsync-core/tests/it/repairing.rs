@@ -235,8 +235,18 @@ impl Bench {
             .await;
     }
 
-    /// Damages the block that holds a file's first chunk; tells all files that have a chunk in it.
+    /// Damages the begin of the block that holds a file's first chunk, so that nothing in it can be read; tells all files
+    /// that have a chunk in it.
     async fn flip_block_of(&self, file: &str) -> BTreeSet<String> {
+        let files = self.places().await;
+        let at = files[file][0];
+        self.flip(&keys::data_pack(at.pack), at.frame_offset).await;
+        let shares = |chunk: &ChunkPlacement| (chunk.pack, chunk.frame_offset) == (at.pack, at.frame_offset);
+        files.into_iter().filter(|(_, chunks)| chunks.iter().any(shares)).map(|(name, _)| name).collect()
+    }
+
+    /// Where each file's chunks lie.
+    async fn places(&self) -> BTreeMap<String, Vec<ChunkPlacement>> {
         let mut files = BTreeMap::<String, Vec<ChunkPlacement>>::new();
         for (_, page) in self.pages("main").await {
             match page {
@@ -250,10 +260,7 @@ impl Bench {
                 Page::Children(_) | Page::ListChildren(_) => {}
             }
         }
-        let at = files[file][0];
-        self.flip(&keys::data_pack(at.pack), at.frame_offset + u64::from(at.frame_bytes) / 2).await;
-        let shares = |chunk: &ChunkPlacement| (chunk.pack, chunk.frame_offset) == (at.pack, at.frame_offset);
-        files.into_iter().filter(|(_, chunks)| chunks.iter().any(shares)).map(|(name, _)| name).collect()
+        files
     }
 }
 
@@ -343,6 +350,17 @@ async fn what_nobody_needs_is_copied_and_not_relied_on() {
     let pruned = prune(&bench.repository, at_once, Arc::new(NoObserver)).await.expect("a prune");
     assert!(pruned.deleted_packs > 0, "{pruned:?}");
     bench.assert_head_is_source_without("main", &BTreeSet::new(), "pruned").await;
+}
+
+/// What cannot be compressed is stored as it is: the block of small files still holds the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_of_noise_that_is_damaged_costs_its_file_alone() {
+    let bench = Bench::with_snapshot().await;
+    let at = bench.places().await["c/big"][0];
+    let behind_header = at.frame_offset + 12 + u64::from(at.offset) + u64::from(at.bytes) / 2;
+    bench.flip(&keys::data_pack(at.pack), behind_header).await;
+    let report = bench.repair(RepairOptions { max_delete: Cap::Percent(100), ..everything() }).await;
+    assert_eq!(lost(only(&report)).len(), 1, "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -482,7 +500,7 @@ async fn a_copy_that_is_damaged_is_passed_over_for_the_next() {
         for key in bench.keys(".data").await.difference(&data) {
             let table = TableOfContents::decode(&bytes_of(&bench.objects, key).await).expect("a table");
             for block in &table.blocks {
-                bench.flip(key, block.offset + u64::from(block.length) / 2).await;
+                bench.flip(key, block.offset).await;
             }
         }
         if copies == 2 {

@@ -51,15 +51,11 @@ fn cannot(folder: &Path, error: &io::Error) -> Error {
 /// What to put into the pod, so that everybody in it is who the directory belongs to.
 fn advice(owner: &Metadata) -> String {
     let (uid, gid, mode) = (owner.uid(), owner.gid(), owner.mode() & 0o7777);
-    let (uid, gid) = if uid == 0 {
-        ("UID-OF-THE-APP".to_owned(), "GID-OF-THE-APP".to_owned())
-    } else {
-        (uid.to_string(), gid.to_string())
-    };
+    let name = |id: u32, unknown: &str| if id == 0 { unknown.to_owned() } else { id.to_string() };
+    let (user, group) = (name(uid, "UID-OF-THE-APP"), name(gid, "GID-OF-THE-APP"));
     format!(
-        " (it belongs to {}:{}, mode {mode:04o}); in the pod's spec: 'securityContext: {{runAsUser: {uid}, runAsGroup: {gid}, fsGroup: {gid}, fsGroupChangePolicy: OnRootMismatch}}'",
-        owner.uid(),
-        owner.gid()
+        " (it belongs to {uid}:{gid}, mode {mode:04o}); in the pod's spec: 'securityContext: {{runAsUser: {user}, \
+         runAsGroup: {group}, fsGroup: {group}, fsGroupChangePolicy: OnRootMismatch}}'"
     )
 }
 

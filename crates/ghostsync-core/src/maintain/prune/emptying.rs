@@ -83,7 +83,7 @@ pub(super) async fn empty(
             emptied.commits += 1;
             emptied.bytes += (bytes.len() as u64).saturating_sub(stub.len() as u64);
             if !options.dry_run {
-                store.put(&commit.key(), stub).await?;
+                store.put(&commit.key(), stub.into()).await?;
             }
         }
     }

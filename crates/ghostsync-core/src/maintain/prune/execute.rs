@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 
@@ -38,7 +37,7 @@ async fn now(store: &Store, options: &PruneOptions) -> Result<(Millis, Vec<Objec
         return Ok((options.clock.now().as_millisecond(), store.list(&keys::probes(), usize::MAX).await?));
     }
     let key = keys::probe(SessionId::random(), "now");
-    store.put(&key, Bytes::from_static(b"now")).await?;
+    store.put(&key, "now".into()).await?;
     let mut listed = store.list(&keys::probes(), usize::MAX).await?;
     store.delete(vec![key.clone()]).await?;
     let ours = listed.iter().position(|object| object.location == key).ok_or_else(|| {

@@ -21,6 +21,8 @@ use crate::store::{Store, keys};
 
 /// Tables that are read at once.
 const READS: usize = 8;
+/// How often a copy is read before it counts as damaged.
+const READINGS: usize = 2;
 /// Decoded blocks are kept up to so many bytes.
 const RECENT_BLOCK_BYTES: usize = 32 << 20;
 
@@ -166,16 +168,20 @@ impl Copies {
     /// The store's.
     pub(super) async fn read(&mut self, id: ChunkId, placement: &ChunkPlacement) -> Result<Option<Vec<u8>>> {
         let at = BlockRef::of(placement);
-        let block = match self.blocks.get(&at) {
-            Some(block) => block,
-            None => {
-                let Some(block) = self.block(at).await? else { return Ok(None) };
-                let block = Arc::new(block);
-                self.blocks.insert(at, Arc::clone(&block), block.bytes());
-                block
+        let kept = self.blocks.get(&at);
+        if let Some(chunk) = kept.and_then(|block| block.chunk(id, placement).ok().map(<[u8]>::to_vec)) {
+            return Ok(Some(chunk));
+        }
+        // What was damaged on its way is whole the next time: nothing is lost on the word of one reading.
+        for _ in 0..READINGS {
+            let Some(block) = self.block(at).await? else { continue };
+            let block = Arc::new(block);
+            self.blocks.insert(at, Arc::clone(&block), block.bytes());
+            if let Ok(chunk) = block.chunk(id, placement) {
+                return Ok(Some(chunk.to_vec()));
             }
-        };
-        Ok(block.chunk(id, placement).ok().map(<[u8]>::to_vec))
+        }
+        Ok(None)
     }
 
     async fn block(&self, at: BlockRef) -> Result<Option<Block>> {

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::format::page::ChunkPlacement;
 use crate::id::ChunkId;
 use crate::pack::{BlockRef, VerifiedChunks};
+use crate::recycled::Recycled;
 
 /// Decoded blocks that wait to be written.
 const BLOCKS_AHEAD: usize = 2;
@@ -21,12 +22,13 @@ type Group = [(ChunkId, ChunkPlacement)];
 /// Hands the chunks to `write`, one after the other; `decode` gets those that lie in one block together.
 pub(super) fn each_chunk(
     chunks: &Group,
-    decode: impl Fn(&Group) -> Result<VerifiedChunks, Stop> + Sync,
+    rooms: &mut Recycled,
+    decode: impl Fn(&mut Recycled, &Group) -> Result<VerifiedChunks, Stop> + Sync,
     mut write: impl FnMut(ChunkId, &[u8]) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let mut write_all = |verified: VerifiedChunks| verified.iter().try_for_each(|(id, chunk)| write(id, chunk));
     if groups(chunks).count() < MIN_BLOCKS {
-        return groups(chunks).try_for_each(|group| write_all(decode(group)?));
+        return groups(chunks).try_for_each(|group| write_all(decode(rooms, group)?));
     }
     std::thread::scope(|scope| {
         let (sender, decoded) = sync_channel(BLOCKS_AHEAD);
@@ -34,7 +36,7 @@ pub(super) fn each_chunk(
             // Owned here, so that the other side sees the end of it.
             let sender = sender;
             for group in groups(chunks) {
-                let verified = decode(group);
+                let verified = decode(rooms, group);
                 let is_last = verified.is_err();
                 if sender.send(verified).is_err() || is_last {
                     return;

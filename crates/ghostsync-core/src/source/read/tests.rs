@@ -54,7 +54,7 @@ impl Seen {
 /// Reads, and does something at every event.
 fn read_while(root: &SourceRoot, found: &Found, mut meanwhile: impl FnMut(&Seen)) -> (ReadOutcome, Seen) {
     let mut seen = Seen::default();
-    let outcome = read_file(root, &mut Folder::default(), found, &small(), &Interrupt::default(), &mut |event| {
+    let outcome = read_file(root, &mut Desk::default(), found, &small(), &Interrupt::default(), &mut |event| {
         seen.take(event);
         meanwhile(&seen);
         Ok(())
@@ -355,11 +355,11 @@ fn a_directory_that_was_replaced_since_its_last_file_was_read_is_entered_anew() 
     let directory = tempdir().expect("a temporary directory");
     let at = |name: &str| directory.path().join(name);
     let root = SourceRoot::open(directory.path()).expect("opened");
-    let mut folder = Folder::default();
+    let mut desk = Desk::default();
     let mut read = |content: &[u8]| {
         let found = only_file(&root);
         let mut seen = Seen::default();
-        let outcome = read_file(&root, &mut folder, &found, &small(), &Interrupt::default(), &mut |event| {
+        let outcome = read_file(&root, &mut desk, &found, &small(), &Interrupt::default(), &mut |event| {
             seen.take(event);
             Ok(())
         });
@@ -434,12 +434,12 @@ fn an_interrupt_and_an_error_of_the_sink_end_everything() {
     let root = SourceRoot::open(directory.path()).expect("opened");
     let found = only_file(&root);
     let interrupt = Interrupt::default();
-    let error = read_file(&root, &mut Folder::default(), &found, &small(), &interrupt, &mut |_| {
+    let error = read_file(&root, &mut Desk::default(), &found, &small(), &interrupt, &mut |_| {
         interrupt.set();
         Ok(())
     });
     assert_eq!(error.expect_err("interrupted").kind(), ErrorKind::Interrupted, "not after a terabyte of zeros");
-    let error = read_file(&root, &mut Folder::default(), &found, &small(), &Interrupt::default(), &mut |_| {
+    let error = read_file(&root, &mut Desk::default(), &found, &small(), &Interrupt::default(), &mut |_| {
         Err(Error::invalid("enough"))
     });
     assert_eq!(error.expect_err("of the sink").kind(), ErrorKind::Invalid);

@@ -1,23 +1,19 @@
-//! How hard a block is compressed: that follows from its bytes.
+//! Tells content that cannot be compressed from what can.
 
-use crate::format::frame::Effort;
+use bytes::Bytes;
 
 /// Places in a block that are looked at, and bytes at each of them.
 const SAMPLES: usize = 64;
 const SAMPLE_BYTES: usize = 128;
 
-/// Chooses for a block.
-pub(super) fn effort(content: &[u8]) -> Effort {
-    if is_noise(content) { Effort::Least } else { Effort::Less }
-}
-
 /// Tells whether all bytes are about equally frequent in a sample, as they are in what is encrypted or compressed.
 ///
 /// Two bytes of noise are equal once in 256 times; a tenth more often, and it is none.
-fn is_noise(content: &[u8]) -> bool {
+pub(super) fn is_noise(pieces: &[Bytes]) -> bool {
     let mut counts = [0_u64; 256];
-    let step = content.len().div_ceil(SAMPLES).max(SAMPLE_BYTES);
-    for sample in content.chunks(step) {
+    let bytes: usize = pieces.iter().map(Bytes::len).sum();
+    let step = bytes.div_ceil(SAMPLES).max(SAMPLE_BYTES);
+    for sample in pieces.iter().flat_map(|piece| piece.chunks(step)) {
         for byte in sample.iter().take(SAMPLE_BYTES) {
             counts[usize::from(*byte)] += 1;
         }
@@ -31,7 +27,6 @@ fn is_noise(content: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::frame::compress_with;
     use crate::testing::tree::noise;
 
     #[test]
@@ -44,18 +39,14 @@ mod tests {
             noise(3, 500_000).into_iter().map(|byte| b"0123456789abcdef"[usize::from(byte % 16)]).collect();
         for compressible in [text.as_bytes(), &mixed, &narrow, &hexadecimal, &[0; 1 << 20], b"", b"x", &noise(4, 1000)]
         {
-            assert!(!is_noise(compressible), "{} bytes", compressible.len());
+            for piece_bytes in [compressible.len().max(1), 64 << 10, 1000] {
+                let pieces: Vec<_> = compressible.chunks(piece_bytes).map(Bytes::copy_from_slice).collect();
+                assert!(!is_noise(&pieces), "{} bytes", compressible.len());
+            }
         }
         for seed in 0..50 {
-            assert!(is_noise(&noise(seed, 512 << 10)) && is_noise(&noise(seed, 5000)), "{seed}");
+            assert!(is_noise(&[noise(seed, 512 << 10).into()]) && is_noise(&[noise(seed, 5000).into()]), "{seed}");
+            assert!(is_noise(&[noise(seed, 70_000).into(), noise(seed, 2000).into()]), "{seed}");
         }
-        assert_eq!([effort(text.as_bytes()), effort(&noise(5, 5000))], [Effort::Less, Effort::Least]);
-    }
-
-    #[test]
-    fn noise_that_comes_twice_is_stored_once() {
-        let content = noise(5, 100_000).repeat(2);
-        let frame = compress_with(effort(&content), "test", &content).expect("compresses");
-        assert!((100_000..110_000).contains(&frame.len()));
     }
 }

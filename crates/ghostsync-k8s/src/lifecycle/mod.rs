@@ -11,7 +11,13 @@
 //!
 //! Time is counted from the start of the process, by a clock that never jumps.
 
+mod action;
+mod event;
+
 use std::time::Duration;
+
+pub use action::{Action, Cause, Pass};
+pub use event::{Began, Event, Looked, Passed};
 
 /// How long before the end of the grace period the program ends by itself, so that somebody hears why.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -43,135 +49,6 @@ pub struct Timing {
     pub grace: Duration,
     /// Between two runs of maintenance, if it is asked for.
     pub maintain: Option<Duration>,
-}
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// Something in the directory changed.
-    Changed,
-    /// The watch lost something.
-    Overflowed,
-    /// There is no watch: only passes tell what changed.
-    Unwatched,
-    /// Somebody wants a snapshot now.
-    Asked,
-    /// The pod is being ended.
-    Terminating,
-    /// The same, of a classic sidecar: the app may go on writing after our SIGTERM.
-    AppMayWrite,
-    /// The app's process has gone.
-    AppGone,
-    /// SIGTERM.
-    Terminate,
-    /// The begin has ended.
-    Began(Began),
-    /// A look at the head has ended.
-    Looked(Looked),
-    /// A pass has ended.
-    Passed(Passed),
-    /// Maintenance has ended, whatever came of it.
-    Maintained,
-    /// Time has passed.
-    Tick,
-}
-
-/// How the begin ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Began {
-    /// The receipt holds, and the branch is ours.
-    Ready,
-    /// The branch is another's.
-    Fenced,
-    /// Not yet: the store cannot be reached, or there is no receipt.
-    NotYet,
-}
-
-/// How a look at the head ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Looked {
-    /// The branch is as we left it.
-    Still,
-    /// The branch was moved or taken: a pass tells what follows from that.
-    Moved,
-    /// The store could not be reached.
-    NotYet,
-}
-
-/// How a pass ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passed {
-    /// The branch's head is what the directory was; not complete if an entry could not be read, or was left for a next
-    /// step.
-    Saved {
-        /// Whether it holds everything.
-        complete: bool,
-    },
-    /// A guard refused.
-    Refused {
-        /// Whether the directory is kept in quarantine.
-        kept: bool,
-    },
-    /// The branch is another's; what the directory was is on a fork, unless it was no edit at all.
-    Fenced,
-    /// The store, or the disk, did not let it.
-    NotYet,
-    /// It was told to stop.
-    Stopped,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Check the receipt, and that the branch is ours.
-    Begin,
-    /// Ask whether the head has moved.
-    Look,
-    /// Save the directory.
-    Pass(Pass),
-    /// Forget and prune.
-    Maintain,
-    /// Tell the job that runs to stop.
-    Stop,
-    /// End the process.
-    End,
-}
-
-/// A pass over the directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pass {
-    /// Why.
-    pub cause: Cause,
-    /// Large files may wait for the next step.
-    pub small_first: bool,
-    /// The branch is given back with its commit.
-    pub release: bool,
-}
-
-/// Why a pass is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Something changed.
-    Change,
-    /// It is time to list everything again, or nobody knows what changed.
-    Rescan,
-    /// Somebody asked for it.
-    Asked,
-    /// The process is being ended.
-    Final,
-}
-
-impl Cause {
-    /// Names it, for logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Change => "change",
-            Self::Rescan => "rescan",
-            Self::Asked => "asked",
-            Self::Final => "final",
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
