@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
+use ghostsync_core::Result;
 use ghostsync_core::store::StoreSettings;
-use ghostsync_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use crate::args::{Global, ProgressWhen, Size, Span};
+use crate::settings::{self, cloud_variables, invalid, parse_file};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,16 +246,8 @@ impl Settings {
     /// The folder of a repository that lies in the local file system.
     pub(crate) fn local_repository(&self) -> Option<PathBuf> {
         let repo = self.repo.value.as_deref()?;
-        match url::Url::parse(repo) {
-            Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
-            Ok(_) => None,
-            Err(_) => Some(PathBuf::from(repo)),
-        }
+        settings::local_repository(repo)
     }
-}
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Invalid, message.into())
 }
 
 type Given<T> = Option<(T, Origin)>;
@@ -297,28 +290,10 @@ fn read_file(named: Option<&Path>, surroundings: &Surroundings) -> Result<(Optio
     }
 }
 
-fn parse_file(path: &Path, text: &str) -> Result<File> {
-    toml::from_str(text).map_err(|error| {
-        let before = error.span().map(|span| text.get(..span.start).unwrap_or(text));
-        let line = before.map(|before| format!(":{}", before.matches('\n').count() + 1)).unwrap_or_default();
-        invalid(format!("{}{line}: {}", path.display(), error.message().trim_end()))
-    })
-}
-
-fn cloud_variables(variables: &[(OsString, OsString)]) -> Result<Vec<(String, String)>> {
-    let is_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_", "WEBDAV_"].iter().any(|prefix| name.starts_with(prefix));
-    let mut cloud = Vec::new();
-    for (name, value) in variables {
-        let Some(name) = name.to_str().filter(|name| is_cloud(name)) else { continue };
-        let value = value.to_str().ok_or_else(|| invalid(format!("{name} is not valid UTF-8")))?;
-        cloud.push((name.to_owned(), value.to_owned()));
-    }
-    cloud.sort();
-    Ok(cloud)
-}
-
 #[cfg(test)]
 mod tests {
+    use ghostsync_core::ErrorKind;
+
     use super::*;
 
     fn surroundings(variables: &[(&str, &str)], config_folder: Option<&Path>) -> Surroundings {

@@ -14,6 +14,7 @@ use crate::config::{Origin, Settings, Verbosity};
 use crate::exit::Exit;
 use crate::hint::{self, Action};
 use crate::render::{self, Output, failure};
+use crate::settings;
 
 /// One run of the program.
 #[derive(Debug)]
@@ -135,13 +136,7 @@ impl Context {
         let paths = [receipt, self.settings.cache_dir.value.as_deref(), repository.as_deref()];
         let mut never = Vec::new();
         for path in paths.into_iter().flatten() {
-            let absolute =
-                std::path::absolute(path).map_err(|error| ghostsync_core::Error::new(ErrorKind::Invalid, error))?;
-            let resolved = resolve(&absolute);
-            if resolved != absolute {
-                never.push(resolved);
-            }
-            never.push(absolute);
+            never.extend(settings::with_and_without_links(path)?);
         }
         Ok(never)
     }
@@ -183,29 +178,4 @@ fn location(repository: &Repository) -> String {
 /// Who writes, for people: the name of this machine.
 pub(crate) fn writer() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// The path without links, as far down as it exists.
-fn resolve(path: &Path) -> PathBuf {
-    if let Ok(resolved) = path.canonicalize() {
-        return resolved;
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => resolve(parent).join(name),
-        _ => path.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_are_resolved_as_far_as_there_is_something() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let real = folder.path().canonicalize().expect("exists").join("real");
-        std::fs::create_dir(&real).expect("a folder");
-        std::os::unix::fs::symlink(&real, folder.path().join("link")).expect("a link");
-        assert_eq!(resolve(&folder.path().join("link/not/yet")), real.join("not/yet"));
-    }
 }

@@ -7,7 +7,7 @@ use ghostsync_core::ErrorKind;
 /// How the program ends. The numbers are a contract; scripts depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Exit {
+pub enum Exit {
     /// Done; also "nothing to do" and "there are differences".
     Done = 0,
     /// Failed for a reason without a number of its own.
@@ -50,12 +50,12 @@ impl Exit {
     ];
 
     /// The one that applies of all that hold; [`Exit::Done`] if there is none.
-    pub(crate) fn first_of(held: &[Self]) -> Self {
+    pub fn first_of(held: &[Self]) -> Self {
         Self::ORDER.into_iter().find(|exit| held.contains(exit)).unwrap_or(Self::Done)
     }
 
     /// The code for a kind of error.
-    pub(crate) fn of(kind: ErrorKind) -> Self {
+    pub fn of(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::Unavailable | ErrorKind::Denied => Self::Unreachable,
             ErrorKind::Conflict | ErrorKind::Fenced => Self::Conflict,
@@ -70,8 +70,13 @@ impl Exit {
         }
     }
 
+    /// The one with a number; [`Exit::Failed`] for a number that none has.
+    pub fn from_code(code: u8) -> Self {
+        Self::ORDER.into_iter().find(|exit| exit.code() == code).unwrap_or(Self::Failed)
+    }
+
     /// The number.
-    pub(crate) fn code(self) -> u8 {
+    pub fn code(self) -> u8 {
         self as u8
     }
 }
@@ -122,8 +127,9 @@ mod tests {
 
     #[test]
     fn none_is_missing_from_the_order() {
+        assert_eq!(Exit::from_code(99), Exit::Failed);
         for code in [0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 130] {
-            assert!(Exit::ORDER.iter().any(|exit| exit.code() == code), "{code}");
+            assert_eq!(Exit::from_code(code).code(), code);
         }
     }
 }

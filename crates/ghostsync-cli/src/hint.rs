@@ -12,7 +12,7 @@ use crate::shell;
 
 /// What was being done when it failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// A backup to a branch.
     Backup {
         /// The branch.
@@ -44,7 +44,7 @@ pub(crate) enum Action {
 
 impl Action {
     /// What did not happen because of a refusal.
-    pub(crate) fn not_done(&self) -> String {
+    pub fn not_done(&self) -> String {
         match self {
             Self::Backup { branch, .. } | Self::Repair { branch } => {
                 format!("nothing was published: branch {branch} is what it was, and every snapshot is still there")
@@ -57,7 +57,7 @@ impl Action {
 }
 
 /// The command that would go on in spite of a refusal; `None` where no flag would help.
-pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -> Option<Vec<OsString>> {
+pub fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -> Option<Vec<OsString>> {
     if refusal.guard == Guard::Empty && !matches!(action, Action::Repair { .. }) {
         return Some(shell::with_flag(words, "--allow-empty", None));
     }
@@ -79,7 +79,7 @@ pub(crate) fn going_on(refusal: &Refusal, action: &Action, words: &[OsString]) -
 }
 
 /// What an interrupted command leaves behind, and how to go on.
-pub(crate) fn interrupted(action: &Action, words: &[OsString]) -> Vec<String> {
+pub fn interrupted(action: &Action, words: &[OsString]) -> Vec<String> {
     let Action::Restore { destination } = action else {
         return vec!["interrupted: nothing half done, run it again".to_owned()];
     };
@@ -97,7 +97,7 @@ pub(crate) fn interrupted(action: &Action, words: &[OsString]) -> Vec<String> {
 }
 
 /// A hint for an error; `opened` tells whether the repository had been opened.
-pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
+pub fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
     let hint = match error.kind() {
         ErrorKind::Unavailable => "nothing half done is left behind; run it again, --retry-time says how long to try",
         ErrorKind::Denied if error.to_string().contains("RequestTimeTooSkewed") => "set this machine's clock",
@@ -164,7 +164,7 @@ pub(crate) fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
 }
 
 /// What a person can do about a finding of `doctor`, if there is something to do.
-pub(crate) fn for_finding(finding: &Finding) -> Option<&'static str> {
+pub fn for_finding(finding: &Finding) -> Option<&'static str> {
     if finding.severity == Severity::Good {
         return None;
     }

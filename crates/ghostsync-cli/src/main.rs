@@ -4,17 +4,14 @@ mod args;
 mod commands;
 mod config;
 mod context;
-mod exit;
-mod hint;
 mod progress;
 mod render;
-mod shell;
-mod signals;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ghostsync_cli::{causes, exit, hint, settings, shell, signals, values};
 use ghostsync_core::{Error, ErrorKind, Result};
 
 use crate::args::{Cli, Command};
@@ -42,7 +39,7 @@ fn with_runtime(settings: Settings, command: Command, words: Vec<OsString>) -> R
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::LocalIo, error))?;
     let exit = runtime.block_on(async {
-        let mut context = Context::new(settings, signals::listen()?, words);
+        let mut context = Context::new(settings, signals::listen(render::message)?, words);
         let done = commands::run(&mut context, command).await;
         let exit = done.unwrap_or_else(|error| context.fail(&error));
         Ok(context.output.finish().map_or_else(|error| context.fail(&error), |()| exit))

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// Quotes words for a POSIX shell; names that are no plain text need `$'…'`, which bash, zsh and ksh know.
-pub(crate) fn quote(words: &[OsString]) -> String {
+pub fn quote(words: &[OsString]) -> String {
     words.iter().map(|word| quote_word(word)).collect::<Vec<_>>().join(" ")
 }
 
@@ -27,7 +27,7 @@ fn quote_word(word: &OsStr) -> String {
 }
 
 /// The words with a flag, and its value if it has one, in the place of every earlier mention of that flag.
-pub(crate) fn with_flag(words: &[OsString], flag: &str, value: Option<&str>) -> Vec<OsString> {
+pub fn with_flag(words: &[OsString], flag: &str, value: Option<&str>) -> Vec<OsString> {
     let mut changed = without_flag(words, flag, value.is_some());
     let end = changed.iter().position(|word| word == "--").unwrap_or(changed.len());
     let added = std::iter::once(flag).chain(value).map(OsString::from);
@@ -36,7 +36,7 @@ pub(crate) fn with_flag(words: &[OsString], flag: &str, value: Option<&str>) -> 
 }
 
 /// The words without a flag; `valued` if a value follows it.
-pub(crate) fn without_flag(words: &[OsString], flag: &str, valued: bool) -> Vec<OsString> {
+pub fn without_flag(words: &[OsString], flag: &str, valued: bool) -> Vec<OsString> {
     let mut kept = Vec::with_capacity(words.len());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {

@@ -5,13 +5,12 @@ use ghostsync_core::{Error, ErrorKind, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Exit;
-use crate::render;
 
-/// Begins to listen: what is returned is set by the first signal.
+/// Begins to listen: what is returned is set by the first signal, of which people are told.
 ///
 /// # Errors
 /// `LocalIo` if the system lets nobody listen.
-pub(crate) fn listen() -> Result<Interrupt> {
+pub fn listen(tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Interrupt> {
     let failed = |error| Error::new(ErrorKind::LocalIo, error);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -26,7 +25,7 @@ pub(crate) fn listen() -> Result<Interrupt> {
         };
         let name = next().await;
         told.set();
-        render::message(&format!("{name}: stopping; once more to stop at once"));
+        tell(&format!("{name}: stopping; once more to stop at once"));
         next().await;
         std::process::exit(Exit::Interrupted.code().into());
     });

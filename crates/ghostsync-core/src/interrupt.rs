@@ -53,7 +53,8 @@ impl Interrupt {
         }
     }
 
-    async fn requested(&self) {
+    /// Waits until somebody asks to stop.
+    pub async fn requested(&self) {
         let mut told = pin!(self.0.told.notified());
         // Registered before the look, so that a wish between the two is not missed.
         told.as_mut().enable();

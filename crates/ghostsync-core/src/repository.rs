@@ -22,7 +22,7 @@ use crate::tree_path::TreePath;
 mod changes;
 
 pub use crate::history::State;
-pub use changes::{Claim, claim, hold, promote, release, tag, wait_for_release};
+pub use changes::{Claim, claim, hold, promote, reclaim, release, tag, wait_for_release};
 
 /// More objects than cut-short probes leave.
 const MAX_PROBE_LEFTOVERS: usize = 10_000;
@@ -224,6 +224,15 @@ impl Repository {
             cache.keep(state.commit.seq, &bytes);
         }
         Ok(state)
+    }
+
+    /// Tells whether anything was committed after a state: where commits are numbered, one request that asks for the
+    /// next number alone. It does not notice a store that was wiped; [`Repository::state`] does.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn has_moved(&self, since: &State) -> Result<bool> {
+        self.log().has_moved(since).await
     }
 
     /// The cached head is gone from the store: tells a repository that is gone, or another, from one rolled back.

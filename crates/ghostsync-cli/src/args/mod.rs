@@ -1,7 +1,5 @@
 //! The command line, as it is parsed.
 
-mod values;
-
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -17,7 +15,7 @@ use ghostsync_core::restore::Overwrite;
 use ghostsync_core::tree_path::TreePath;
 use serde::Deserialize;
 
-pub(crate) use values::{Size, SnapshotPath, Span, parse_selector};
+pub(crate) use crate::values::{Size, SnapshotPath, Span, parse_selector};
 
 /// Keep a directory in an object store as guarded, content-addressed snapshots, and bring it back.
 #[derive(Debug, Parser)]
@@ -175,7 +173,7 @@ pub(crate) struct BackupArgs {
     #[arg(long, default_value = "main")]
     pub(crate) branch: String,
     /// Tag the snapshot; may be repeated
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = values::parse_tag)]
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = crate::values::parse_tag)]
     pub(crate) tags: Vec<(String, String)>,
     /// Leave out what matches (gitignore syntax); may be repeated, the last that matches wins
     #[arg(long, value_name = "GLOB")]
@@ -429,7 +427,7 @@ pub(crate) struct TagArgs {
     #[arg(value_name = "SNAP", value_parser = parse_selector)]
     pub(crate) snapshot: Selector,
     /// Tags to set
-    #[arg(value_name = "KEY=VALUE", value_parser = values::parse_tag, required_unless_present = "remove")]
+    #[arg(value_name = "KEY=VALUE", value_parser = crate::values::parse_tag, required_unless_present = "remove")]
     pub(crate) set: Vec<(String, String)>,
     /// Remove this tag; may be repeated
     #[arg(long, value_name = "KEY")]
@@ -533,7 +531,7 @@ pub(crate) struct KeepArgs {
     #[arg(long, value_name = "DURATION")]
     pub(crate) keep_within: Option<Span>,
     /// Keep every snapshot with this tag: KEY=VALUE, or KEY with any value; may be repeated
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = values::parse_tag_pattern)]
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = crate::values::parse_tag_pattern)]
     pub(crate) keep_tag: Vec<(String, Option<String>)>,
 }
 
@@ -551,11 +549,11 @@ pub(crate) struct ManArgs {
 }
 
 fn snapshot_path() -> impl TypedValueParser<Value = SnapshotPath> {
-    OsStringValueParser::new().try_map(|text| values::parse_snapshot_path(&text))
+    OsStringValueParser::new().try_map(|text| crate::values::parse_snapshot_path(&text))
 }
 
 fn tree_path() -> impl TypedValueParser<Value = TreePath> {
-    OsStringValueParser::new().try_map(|text| values::parse_tree_path(&text))
+    OsStringValueParser::new().try_map(|text| crate::values::parse_tree_path(&text))
 }
 
 fn parse_subset(text: &str) -> Result<ReadData, String> {

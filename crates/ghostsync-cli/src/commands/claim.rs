@@ -46,7 +46,7 @@ pub(super) async fn claim(context: &mut Context, args: ClaimArgs) -> Result<Exit
 pub(super) async fn release(context: &mut Context, args: ReleaseArgs) -> Result<Exit> {
     let (branch, owner) = (args.which.branch, args.which.owner);
     let repository = context.open().await?;
-    let released = give_back(&repository, &branch, &owner, &writer()).await?;
+    let released = give_back(&repository, &branch, &owner, &writer(), None).await?;
     let outcome = if released { "done" } else { "unchanged" };
     context.output.result(&json!({"branch": branch, "owner": owner, "outcome": outcome}), || match released {
         true => format!("{owner} has released branch {branch}"),

@@ -1,6 +1,5 @@
 //! How an error or a refusal is told: in words on stderr, and in fields with `--json`.
 
-use std::error::Error as _;
 use std::ffi::OsString;
 
 use ghostsync_core::guard::Refusal;
@@ -9,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::human;
 use super::json::{ErrorFields, RefusalFields};
+use crate::causes::with_causes;
 use crate::hint;
 use crate::shell;
 
@@ -21,25 +21,6 @@ pub(crate) fn outcome(kind: ErrorKind) -> &'static str {
         ErrorKind::Interrupted => "interrupted",
         _ => "failed",
     }
-}
-
-/// The whole message: what failed, and every cause below it.
-pub(crate) fn with_causes(error: &Error) -> String {
-    let mut message = error.to_string();
-    if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unavailable) {
-        // What the store said, or why it did not, is in the message; below it are only the raw answer and its request.
-        return message;
-    }
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some libraries print their source themselves; said once is enough.
-        if !message.ends_with(&cause_text) {
-            message = format!("{message}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    message
 }
 
 /// The fields of an error.
@@ -94,12 +75,6 @@ mod tests {
 
     use super::*;
     use crate::hint::Action;
-
-    #[test]
-    fn causes_are_said_once() {
-        let io = std::io::Error::other("no space");
-        assert_eq!(with_causes(&Error::new(ErrorKind::LocalIo, io)), "no space");
-    }
 
     #[test]
     fn a_refusal_says_everything() {

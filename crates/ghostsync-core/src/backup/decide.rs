@@ -1,6 +1,8 @@
 //! What is to be done about each path: pure, so that both passes over a tree decide the same.
 
+use super::BackupOptions;
 use super::seen::{Seen, SeenEntry};
+use super::survey::size_of;
 use crate::entry::{Entry, EntryKind, FileContent};
 use crate::format::page::{Placed, Placement};
 use crate::source::{FoundKind, Matcher};
@@ -32,6 +34,8 @@ pub(super) enum Step {
 pub(super) struct Decider<'a> {
     pub(super) matcher: &'a Matcher,
     pub(super) reread: bool,
+    /// Files that must be read and are larger keep the parent's version.
+    defer_over: Option<u64>,
     /// What could not be read: everything at and below it is carried forward.
     unread: Option<TreePath>,
     /// What excludes hide: everything at and below it.
@@ -39,12 +43,22 @@ pub(super) struct Decider<'a> {
 }
 
 impl<'a> Decider<'a> {
-    pub(super) fn new(matcher: &'a Matcher, reread: bool) -> Self {
-        Self { matcher, reread, unread: None, hidden: None }
+    pub(super) fn new(matcher: &'a Matcher, options: &BackupOptions) -> Self {
+        Self { matcher, reread: options.reread, defer_over: options.defer_over, unread: None, hidden: None }
     }
 
     /// Decides one path; tells also what could not be read.
     pub(super) fn decide(&mut self, pair: Pair<Seen, Placed>) -> (Step, Option<(TreePath, String)>) {
+        match self.step(pair) {
+            (Step::Read(seen, old), None) if self.defer_over.is_some_and(|most| size_of(&seen.found) > most) => {
+                let problem = Some((seen.found.path, "it is left for the next snapshot, because it is large".into()));
+                (old.map_or(Step::Skip, Step::Carry), problem)
+            }
+            decided => decided,
+        }
+    }
+
+    fn step(&mut self, pair: Pair<Seen, Placed>) -> (Step, Option<(TreePath, String)>) {
         match pair {
             Pair::Left(Seen::Entry(seen)) => (new(seen, None), None),
             Pair::Both(Seen::Entry(seen), old) => (self.both(seen, old), None),

@@ -28,10 +28,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Changes, check_owner_name, check_written_branch_name};
-use crate::guard::{self, Policy, Refusal};
+use crate::guard::{self, Findings, Policy, Refusal};
 use crate::history::judge::Overtaken;
 use crate::id::{PageId, SnapshotId};
 use crate::interrupt::{Interrupt, Waiter};
@@ -89,6 +91,12 @@ pub struct BackupOptions {
     pub exclusive: bool,
     /// Gives the branch back with the same commit, if it belongs to `owner`: the last snapshot of a clean end.
     pub release: bool,
+    /// What the commit says besides, for whoever looks at it later: why the backup was made, for instance.
+    pub note: Option<Value>,
+    /// Makes the first of two steps, for whoever may be stopped at any moment: files that must be read and are larger
+    /// keep the parent's version, as if they could not be read. What was left out is in the problems, and the branch is
+    /// given back only if nothing was.
+    pub defer_over: Option<u64>,
     /// How long a session lasts before what it has stored is kept as an incomplete snapshot on a branch of its own, and
     /// the backup goes on as another session; default 12 h.
     pub wip_every: Duration,
@@ -114,6 +122,8 @@ impl Default for BackupOptions {
             owner: None,
             exclusive: false,
             release: false,
+            note: None,
+            defer_over: None,
             wip_every: Duration::from_secs(12 * 60 * 60),
             interrupt: Interrupt::default(),
             clock: Arc::new(SystemClock),
@@ -282,7 +292,7 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
             if context.options.dry_run {
                 return Ok(report.planned(None));
             }
-            publisher.nothing(snapshot)?;
+            publisher.nothing(snapshot, true)?;
             return Ok(report.unchanged(snapshot));
         }
         // A guard that refuses what it has accepted before was told to: the pages show what it is about.
@@ -306,8 +316,11 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
 
     let nothing_to_do = survey.files == 0 && survey.tallied.differences == 0 && !force;
     if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
-        publisher.nothing(snapshot)?;
-        survey::note_known(&context, &mut survey, snapshot.id)?;
+        let is_all = !context.defers(&survey.tallied.findings);
+        publisher.nothing(snapshot, is_all)?;
+        if is_all {
+            survey::note_known(&context, &mut survey, snapshot.id)?;
+        }
         return Ok(report.unchanged(snapshot));
     }
 
@@ -320,7 +333,7 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
     let verdict = guard::judge(&made.tallied.findings, policy);
     let nothing_to_do = verdict.is_ok() && made.tallied.differences == 0 && !force;
     if let (true, Some(snapshot)) = (nothing_to_do, parent.snapshot()) {
-        publisher.nothing(snapshot)?;
+        publisher.nothing(snapshot, !context.defers(&made.tallied.findings))?;
         made.known.finish(snapshot.id, context.root.directory_id());
         return Ok(report.unchanged(snapshot));
     }
@@ -354,6 +367,11 @@ struct Context {
 impl Context {
     fn keeps_refused(&self) -> bool {
         self.options.on_refusal == OnRefusal::Quarantine
+    }
+
+    /// Whether this is a first step that left something out.
+    fn defers(&self, findings: &Findings) -> bool {
+        self.options.defer_over.is_some() && findings.unreadable.count() > 0
     }
 
     /// Notes that the backup has got further, and may begin anew as often as at first.

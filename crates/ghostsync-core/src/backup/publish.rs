@@ -19,7 +19,7 @@ use crate::format::commit::{Changes, Commit, Snapshot, TreeRef};
 use crate::format::config::CommitMode;
 use crate::guard::{self, Approved};
 use crate::history::judge::{Overtaken, Stale, Verdict, judge};
-use crate::history::{self, Attempt, Session, situation, with_snapshot};
+use crate::history::{self, Attempt, Session, situation, with_note, with_snapshot};
 use crate::id::{CommitHash, PackName, SnapshotId};
 use crate::repository::{State, release};
 use crate::tree::{Merge, TreeIter, WrittenTree, refer_to};
@@ -77,7 +77,7 @@ impl Publisher<'_> {
             if newest.as_ref().map(|newest| newest.id) != head.as_ref().map(|head| head.id) {
                 let Some(newest) = newest else { return Err(Error::corrupt(format!("branch {branch} lost its head"))) };
                 if newest.tree.page == tree.page && !context.options.force {
-                    self.nothing(&newest)?;
+                    self.nothing(&newest, !context.defers(&stored.tallied.findings))?;
                     return Ok(Published::EqualsHead(Box::new(newest)));
                 }
                 appends += 1;
@@ -114,19 +114,19 @@ impl Publisher<'_> {
         Err(never_first(branch))
     }
 
-    /// Publishes nothing, because the directory equals this snapshot.
+    /// Publishes nothing, because the directory equals this snapshot; `is_all` unless something was left for a next step.
     ///
     /// # Errors
     /// `Conflict` if the branch belongs to others: there is nothing to keep, and it is not the head that it equals.
-    pub(super) fn nothing(&self, snapshot: &Snapshot) -> Result<()> {
+    pub(super) fn nothing(&self, snapshot: &Snapshot, is_all: bool) -> Result<()> {
         let Self { context, parent, .. } = self;
         let options = &context.options;
         if let Some(overtaken) = parent.overtaken() {
             let equal = format!("the directory equals snapshot {}, so nothing was published", snapshot.id);
             return Err(Error::new(ErrorKind::Conflict, format!("branch {}: {overtaken}; {equal}", options.branch)));
         }
-        if let (true, Some(owner)) = (options.release && parent.holds(), &options.owner) {
-            let released = release(&context.repository, &options.branch, owner, &options.writer);
+        if let (true, Some(owner)) = (options.release && is_all && parent.holds(), &options.owner) {
+            let released = release(&context.repository, &options.branch, owner, &options.writer, options.note.as_ref());
             context.waiter.wait_for_the_end(released)?;
         }
         parent.keep_receipt(context, snapshot)
@@ -143,7 +143,9 @@ impl Publisher<'_> {
     ) -> Result<Option<Snapshot>> {
         let options = &self.context.options;
         let mut next = with_snapshot(base, record.clone(), approved)?;
-        if options.release && record.onto.is_none() {
+        // What a first step could not read is left out too: the next one gives the branch back.
+        let is_last = record.complete || options.defer_over.is_none();
+        if options.release && is_last && record.onto.is_none() {
             history::give_back(&mut next, &record.branch, options.owner.as_deref());
         }
         // The new snapshot reaches what it needs of them. In commit mode `detect` a commit that was made may lose a race
@@ -161,6 +163,7 @@ impl Publisher<'_> {
     pub(super) fn create(&self, base: &State, next: Commit, record: Snapshot, op: Value) -> Result<Option<Snapshot>> {
         let Self { context, session, .. } = self;
         context.options.interrupt.check()?;
+        let op = with_note(op, context.options.note.as_ref());
         let Commit { branches, snapshots, .. } = next;
         let commit = Commit { branches, snapshots, ..session.next_commit(base, &*context.options.clock, op) };
         let log = context.repository.log();

@@ -109,7 +109,7 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
         };
         context.journal.each_chunk(|chunk, placement| assembly.dedup.adopt(chunk, placement))?;
         context.journal.start(begin);
-        let mut decider = Decider::new(&context.matcher, context.options.reread);
+        let mut decider = Decider::new(&context.matcher, &context.options);
         let left = seen.read()?;
         let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone()).ahead(scope);
         for pair in Merge::new(left, right) {

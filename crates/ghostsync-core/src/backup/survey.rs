@@ -83,7 +83,7 @@ pub(super) fn survey(context: &Context, parent: &Parent, may_be_known: bool) -> 
 
 fn compare(context: &Context, parent: &Parent, walked: impl Iterator<Item = Result<Seen>>) -> Result<Survey> {
     let (mut tally, mut seen) = (Tally::new(parent.id(), context.folder()), Spool::new(context.folder()));
-    let mut decider = Decider::new(&context.matcher, context.options.reread);
+    let mut decider = Decider::new(&context.matcher, &context.options);
     let (mut files, mut bytes, mut is_sure_to_differ) = (0, 0, false);
     let mut parent_chunks = ParentChunks::default();
     let mut right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
@@ -216,7 +216,7 @@ pub(super) fn size_of(found: &Found) -> u64 {
 pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mut Survey) -> Result<()> {
     let mut added = AddedContents::default();
     let mut tally = Tally::new(parent.id(), context.folder());
-    let mut decider = Decider::new(&context.matcher, context.options.reread);
+    let mut decider = Decider::new(&context.matcher, &context.options);
     let mut desk = Desk::default();
     let left = survey.seen.read()?;
     let right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());

@@ -101,6 +101,14 @@ pub(crate) fn claimed(state: &State, branch: &str, owner: &str, session: Session
     (commit, json!({"kind": "claim", "branch": branch, "owner": owner}))
 }
 
+/// What a commit did, and what is noted about it.
+pub(crate) fn with_note(mut op: Value, note: Option<&Value>) -> Value {
+    if let (Value::Object(fields), Some(note)) = (&mut op, note) {
+        fields.insert("note".into(), note.clone());
+    }
+    op
+}
+
 /// Gives a branch back if it belongs to this owner.
 pub(crate) fn give_back(commit: &mut Commit, branch: &str, owner: Option<&str>) {
     let holder = commit.branches.get_mut(branch).and_then(|branch| branch.holder.as_mut());

@@ -193,7 +193,7 @@ async fn highest_present(store: &Store, present: u64) -> Result<u64> {
     Ok(low)
 }
 
-async fn exists(store: &Store, seq: u64) -> Result<bool> {
+pub(super) async fn exists(store: &Store, seq: u64) -> Result<bool> {
     Ok(store.size(&keys::commit(seq)).await?.is_some())
 }
 

@@ -43,6 +43,20 @@ impl Log {
         }
     }
 
+    /// Tells whether anything was committed after a state.
+    ///
+    /// # Errors
+    /// As [`Log::find_head`]; the store's alone where commits are numbered.
+    pub(crate) async fn has_moved(&self, since: &State) -> Result<bool> {
+        match self.mode {
+            CommitMode::Atomic => head::exists(&self.store, since.commit.seq + 1).await,
+            CommitMode::Detect => {
+                let cached = self.cache.as_ref().and_then(HeadCache::load);
+                Ok(self.find_head(cached.as_ref()).await?.0.hash != since.hash)
+            }
+        }
+    }
+
     /// Reads the state as it was when the newest commits were these, all of one number: in commit mode `detect`, with
     /// what lay beside the head taken over.
     ///

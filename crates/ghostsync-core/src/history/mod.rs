@@ -11,8 +11,8 @@ mod side;
 mod tips;
 
 pub(crate) use branch::{
-    claimed, fork_owner, give_back, holder_of, is_step, promoted, released, situation, with_hold, with_repaired,
-    with_snapshot, with_step, with_tags, without_snapshots, without_steps,
+    claimed, fork_owner, give_back, holder_of, is_step, promoted, released, situation, with_hold, with_note,
+    with_repaired, with_snapshot, with_step, with_tags, without_snapshots, without_steps,
 };
 pub(crate) use cache::HeadCache;
 pub(crate) use commit::{Attempt, Session};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Repository, State};
@@ -13,6 +13,7 @@ use crate::format::commit::{Snapshot, check_owner_name, check_written_branch_nam
 use crate::history::{self, Session, holder_of};
 use crate::id::SnapshotId;
 use crate::interrupt::Interrupt;
+use crate::receipt::Receipt;
 
 /// Sets and removes tags of a snapshot; returns the number of the commit, or `None` if nothing changed.
 ///
@@ -78,6 +79,33 @@ pub struct Claim {
     pub forks: Vec<Snapshot>,
 }
 
+impl Claim {
+    /// The receipt of a directory, as it is, under this claim: if the claimed head is what the directory came from, be it
+    /// the snapshot that the receipt names, or one that the directory asked for and did not hear of. What was edited
+    /// since is then compared with that head. `None` if the head is another's.
+    #[must_use]
+    pub fn adopt(&self, receipt: &Receipt) -> Option<Receipt> {
+        let head = self.head.as_ref();
+        let is_ours = match head {
+            Some(head) => receipt.snapshot == Some(head.id) || receipt.awaits(head.session),
+            None => receipt.snapshot.is_none(),
+        };
+        is_ours.then(|| Receipt {
+            epoch: self.epoch,
+            snapshot: head.map(|head| head.id),
+            tree: head.map(|head| head.tree.page),
+            entries: head.map_or(0, |head| head.entries),
+            bytes: head.map_or(0, |head| head.bytes),
+            // What was asked for under an earlier claim is in the head by now, or will never be.
+            pending: None,
+            unsettled: Vec::new(),
+            quarantined: None,
+            quarantined_under: None,
+            ..receipt.clone()
+        })
+    }
+}
+
 /// Takes a branch for an owner, whoever holds it: earlier writers are fenced. The branch is made if it is not there.
 ///
 /// # Errors
@@ -102,13 +130,50 @@ pub async fn claim(repository: &Repository, branch: &str, owner: &str, writer: &
     Ok(Claim { epoch: state.commit.seq, head, fenced, forks })
 }
 
-/// Gives a branch back; returns whether it had not been given back already.
+/// Takes a branch again for a directory that goes on from its head, if nobody else holds it; returns the directory's
+/// receipt under the new claim. `None`, and nothing is changed, if the branch or its head is another's by now.
+///
+/// # Errors
+/// As [`claim`].
+pub async fn reclaim(
+    repository: &Repository,
+    branch: &str,
+    owner: &str,
+    writer: &str,
+    receipt: &Receipt,
+) -> Result<Option<Receipt>> {
+    check_names(branch, owner)?;
+    let claim_of = |state: &State, epoch| Claim {
+        epoch,
+        head: state.commit.head(branch).cloned(),
+        fenced: None,
+        forks: Vec::new(),
+    };
+    let function = |state: &State, session: &Session| {
+        let is_free = state.commit.branches.get(branch).and_then(holder_of).is_none_or(|holder| holder.owner == owner);
+        let goes_on = is_free && claim_of(state, 0).adopt(receipt).is_some();
+        Ok(goes_on.then(|| history::claimed(state, branch, owner, session.id)))
+    };
+    let state = repository.change(writer, &SystemClock, function).await?;
+    Ok(state.and_then(|state| claim_of(&state, state.commit.seq).adopt(receipt)))
+}
+
+/// Gives a branch back; returns whether it had not been given back already. The commit says the note besides.
 ///
 /// # Errors
 /// `NotFound` if there is no such branch, `Conflict` if it belongs to another owner; otherwise as [`tag`].
-pub async fn release(repository: &Repository, branch: &str, owner: &str, writer: &str) -> Result<bool> {
+pub async fn release(
+    repository: &Repository,
+    branch: &str,
+    owner: &str,
+    writer: &str,
+    note: Option<&Value>,
+) -> Result<bool> {
     check_names(branch, owner)?;
-    let function = |state: &State, _: &Session| history::released(state, branch, owner);
+    let function = |state: &State, _: &Session| {
+        let released = history::released(state, branch, owner)?;
+        Ok(released.map(|(commit, op)| (commit, history::with_note(op, note))))
+    };
     Ok(repository.change(writer, &SystemClock, function).await?.is_some())
 }
 

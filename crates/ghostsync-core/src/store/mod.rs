@@ -171,12 +171,12 @@ impl Store {
     }
 
     /// The bytes of bodies received so far through this store and its clones.
-    pub(crate) fn received_bytes(&self) -> u64 {
+    pub fn received_bytes(&self) -> u64 {
         self.counts.received_bytes()
     }
 
     /// The bytes of bodies sent so far through this store and its clones, acknowledged or not.
-    pub(crate) fn sent_bytes(&self) -> u64 {
+    pub fn sent_bytes(&self) -> u64 {
         self.counts.sent_bytes()
     }
 

@@ -208,8 +208,8 @@ async fn a_plain_backup_of_a_held_branch_goes_to_a_fork_until_it_is_released() {
     let again = bench.back_up("first", plain()).await.expect("kept already");
     assert_eq!((again.outcome, bench.state().await.commit.seq), (BackupOutcome::Forked, seq));
 
-    assert!(release(&bench.repository, "main", "a", "test").await.expect("a release"));
-    assert!(!release(&bench.repository, "main", "a", "test").await.expect("released already"));
+    assert!(release(&bench.repository, "main", "a", "test", None).await.expect("a release"));
+    assert!(!release(&bench.repository, "main", "a", "test", None).await.expect("released already"));
     assert_eq!(bench.back_up("first", plain()).await.expect("a backup").outcome, BackupOutcome::Done);
     // Whoever released is a holder no longer.
     let head = bench.head().await;
@@ -222,10 +222,14 @@ async fn a_plain_backup_of_a_held_branch_goes_to_a_fork_until_it_is_released() {
 async fn only_the_owner_releases_and_names_are_checked() {
     let bench = Bench::new().await;
     let kind = |result: Result<bool>| result.expect_err("fails").kind();
-    assert_eq!(kind(release(&bench.repository, "main", "a", "test").await), ErrorKind::Conflict, "nobody holds it");
+    assert_eq!(
+        kind(release(&bench.repository, "main", "a", "test", None).await),
+        ErrorKind::Conflict,
+        "nobody holds it"
+    );
     bench.begin("a").await;
-    assert_eq!(kind(release(&bench.repository, "main", "b", "test").await), ErrorKind::Conflict);
-    assert_eq!(kind(release(&bench.repository, "none", "a", "test").await), ErrorKind::NotFound);
+    assert_eq!(kind(release(&bench.repository, "main", "b", "test", None).await), ErrorKind::Conflict);
+    assert_eq!(kind(release(&bench.repository, "none", "a", "test", None).await), ErrorKind::NotFound);
     for (branch, owner) in [("main", "A"), ("main", ""), ("main", "a/b"), ("fork/main/a", "a"), ("", "a")] {
         let claimed = claim(&bench.repository, branch, owner, "test").await;
         assert_eq!(claimed.expect_err("fails").kind(), ErrorKind::Invalid, "{branch:?} {owner:?}");
@@ -340,7 +344,7 @@ async fn waiting_for_a_release_ends_with_it_or_with_its_limit() {
     assert_eq!(wait(60).await.as_deref(), Some("a"));
     let (waited, ()) = tokio::join!(wait(3600), async {
         tokio::time::sleep(Duration::from_secs(100)).await;
-        release(&bench.repository, "main", "a", "test").await.map(drop).expect("a release");
+        release(&bench.repository, "main", "a", "test", None).await.map(drop).expect("a release");
     });
     assert_eq!(waited, None);
     claim(&bench.repository, "main", "b", "test").await.expect("a claim");

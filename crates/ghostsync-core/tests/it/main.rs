@@ -9,6 +9,7 @@ mod cutting;
 mod damage;
 mod decoders;
 mod detecting;
+mod ending;
 mod faults;
 mod floors;
 mod forgetting;

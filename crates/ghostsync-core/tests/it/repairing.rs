@@ -594,7 +594,7 @@ async fn every_branch_that_people_back_up_to_is_repaired_and_a_held_one_is_left(
     assert_eq!(outcomes, [("main", HeadOutcome::Done), ("third", HeadOutcome::Held)]);
     assert!(report.left.is_empty(), "its tree is that of the others: {report:?}");
     assert_eq!((bench.head("third").await, report.heads[0].copied_bytes), (third, 0));
-    release(&bench.repository, "third", "pod-1", "test").await.expect("released");
+    release(&bench.repository, "third", "pod-1", "test", None).await.expect("released");
     let report = bench.repair(RepairOptions::default()).await;
     assert_eq!((only(&report).branch.as_str(), only(&report).outcome), ("third", HeadOutcome::Done));
     for branch in ["main", "second", "third"] {

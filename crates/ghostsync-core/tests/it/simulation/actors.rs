@@ -301,7 +301,7 @@ impl Actor {
                     Ended::Claim(then(opened, claim).await)
                 }
                 Job::Release => {
-                    let release = async |repository| release(&repository, "main", &owner_name, name).await;
+                    let release = async |repository| release(&repository, "main", &owner_name, name, None).await;
                     Ended::Change(then(opened, release).await.map(|_| None))
                 }
                 Job::Restore => {

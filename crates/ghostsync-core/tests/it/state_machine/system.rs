@@ -286,7 +286,9 @@ impl World {
                 let forks = claim.forks.iter().map(|fork| self.number(fork.id)).collect();
                 Told::Claimed { fenced: claim.fenced, head, forks }
             }
-            Step::Release(writer) => Told::Changed(release(&opened(store).await, "main", name(writer), "test").await?),
+            Step::Release(writer) => {
+                Told::Changed(release(&opened(store).await, "main", name(writer), "test", None).await?)
+            }
             Step::Tag(number, set) => {
                 let tags = [(TAG.to_owned(), "yes".to_owned())];
                 let names = [TAG.to_owned()];

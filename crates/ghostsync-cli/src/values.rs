@@ -15,7 +15,7 @@ use serde::Deserialize;
 /// A number of bytes: `64MiB`, `2GB`, `512`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Size(pub(crate) u64);
+pub struct Size(pub u64);
 
 impl FromStr for Size {
     type Err = String;
@@ -39,28 +39,29 @@ impl FromStr for Size {
     }
 }
 
-/// A length of time: `90s`, `24h`, `30d`.
+/// A length of time: `90s`, `24h`, `30d`, `500ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) struct Span(pub(crate) Duration);
+pub struct Span(pub Duration);
 
 impl FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("not a duration: {text:?}; write 90s, 15m, 24h or 30d");
         let (number, unit) = split_unit(text);
-        let seconds: u64 = match unit {
+        let milliseconds: u64 = match unit {
             "" if number == "0" => 1,
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 24 * 3600,
-            "w" => 7 * 24 * 3600,
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 24 * 3_600_000,
+            "w" => 7 * 24 * 3_600_000,
             _ => return Err(wrong()),
         };
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let seconds = number.checked_mul(seconds).ok_or_else(|| format!("too long a duration: {text:?}"))?;
-        Ok(Self(Duration::from_secs(seconds)))
+        let milliseconds = number.checked_mul(milliseconds).ok_or_else(|| format!("too long a duration: {text:?}"))?;
+        Ok(Self(Duration::from_millis(milliseconds)))
     }
 }
 
@@ -82,7 +83,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 }
 
 /// Parses RFC 3339, with the zone of this machine if the text names none; a date alone is its midnight.
-pub(crate) fn parse_time(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
+pub fn parse_time(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
     let wrong = || format!("not a time: {text:?}; write 2026-01-31T18:30:00Z, 2026-01-31T18:30 or 2026-01-31");
     // A civil time would silently ignore an offset, so texts with one come first.
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -93,7 +94,7 @@ pub(crate) fn parse_time(text: &str, zone: &TimeZone) -> Result<Timestamp, Strin
 }
 
 /// Parses `ID`, `latest`, `latest~N` or `@TIME`.
-pub(crate) fn parse_selector(text: &str) -> Result<Selector, String> {
+pub fn parse_selector(text: &str) -> Result<Selector, String> {
     match text.strip_prefix('@') {
         Some(time) => parse_time(time, &TimeZone::system()).map(Selector::At),
         None => text.parse().map_err(|error: ghostsync_core::Error| error.to_string()),
@@ -101,7 +102,7 @@ pub(crate) fn parse_selector(text: &str) -> Result<Selector, String> {
 }
 
 /// Parses a path inside a snapshot, with or without slashes at its ends; `.` and the empty path are the root.
-pub(crate) fn parse_tree_path(text: &OsStr) -> Result<TreePath, String> {
+pub fn parse_tree_path(text: &OsStr) -> Result<TreePath, String> {
     let mut bytes = text.as_bytes();
     while let Some(rest) = bytes.strip_prefix(b"./").or_else(|| bytes.strip_prefix(b"/")) {
         bytes = rest;
@@ -115,13 +116,15 @@ pub(crate) fn parse_tree_path(text: &OsStr) -> Result<TreePath, String> {
 
 /// A snapshot, and a path inside it: `SNAP` or `SNAP:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SnapshotPath {
-    pub(crate) selector: Selector,
-    pub(crate) path: TreePath,
+pub struct SnapshotPath {
+    /// The snapshot.
+    pub selector: Selector,
+    /// The path.
+    pub path: TreePath,
 }
 
 /// Parses `SNAP[:PATH]`. A time contains colons itself: it is as long as it can be.
-pub(crate) fn parse_snapshot_path(text: &OsStr) -> Result<SnapshotPath, String> {
+pub fn parse_snapshot_path(text: &OsStr) -> Result<SnapshotPath, String> {
     let (snapshot, path) = split_snapshot_path(text.as_bytes());
     let snapshot = std::str::from_utf8(snapshot).map_err(|_| "a snapshot's name is not UTF-8".to_owned())?;
     let selector = parse_selector(snapshot)?;
@@ -145,7 +148,7 @@ fn split_snapshot_path(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A tag: `key=value`.
-pub(crate) fn parse_tag(text: &str) -> Result<(String, String), String> {
+pub fn parse_tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("not a tag: {text:?}; write key=value")),
@@ -153,7 +156,7 @@ pub(crate) fn parse_tag(text: &str) -> Result<(String, String), String> {
 }
 
 /// Tags that are meant: those of a key with this value, or with any.
-pub(crate) fn parse_tag_pattern(text: &str) -> Result<(String, Option<String>), String> {
+pub fn parse_tag_pattern(text: &str) -> Result<(String, Option<String>), String> {
     match text.split_once('=') {
         Some(_) => parse_tag(text).map(|(key, value)| (key, Some(value))),
         None if !text.is_empty() => Ok((text.to_owned(), None)),
@@ -183,6 +186,7 @@ mod tests {
         {
             assert_eq!(text.parse(), Ok(Span(Duration::from_secs(seconds))), "{text}");
         }
+        assert_eq!("250ms".parse(), Ok(Span(Duration::from_millis(250))));
         for text in ["", "s", "90", "1.5h", "1y", "-3s", "1h30m", "999999999999999999d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }

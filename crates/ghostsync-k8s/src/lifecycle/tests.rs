@@ -1,0 +1,491 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const TIMING: Timing = Timing {
+    interval: Duration::from_secs(30),
+    quiet: Duration::from_secs(2),
+    max_wait: Duration::from_secs(15),
+    rescan: Duration::from_secs(600),
+    grace: Duration::from_secs(150),
+    maintain: None,
+};
+
+const SAVED: Event = Event::Passed(Passed::Saved { complete: true });
+
+/// A lifecycle, and a time that the test moves.
+struct Life {
+    it: Lifecycle,
+    now: Duration,
+}
+
+impl Life {
+    /// Just started, with the begin under way.
+    fn starting() -> Self {
+        let mut life = Self { it: Lifecycle::new(TIMING, Duration::ZERO), now: Duration::ZERO };
+        assert_eq!(life.on(Event::Tick), [Action::Begin]);
+        life
+    }
+
+    /// A hundred seconds after the start, with nothing that has happened since.
+    fn idle() -> Self {
+        let mut life = Self::following();
+        while let Some(actions) = life.next_within(100 - life.now.as_secs()) {
+            assert_eq!(actions, [Action::Look]);
+            life.on(Event::Looked(Looked::Still));
+        }
+        life.now = Duration::from_secs(100);
+        life
+    }
+
+    /// Ready, with the first pass done.
+    fn following() -> Self {
+        let mut life = Self::starting();
+        assert_eq!(life.on(Event::Began(Began::Ready)), [pass(Cause::Rescan)]);
+        assert_eq!(life.on(SAVED), []);
+        life
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        self.it.on(event, self.now)
+    }
+
+    fn at(&mut self, seconds: f64, event: Event) -> Vec<Action> {
+        self.now = Duration::from_secs_f64(seconds);
+        self.on(event)
+    }
+
+    /// Sleeps as the shell does, until something is to be done; returns when, in seconds, and what.
+    fn next(&mut self) -> (f64, Vec<Action>) {
+        for _ in 0..1000 {
+            let wake = self.it.wake_at().expect("something is due");
+            self.now = self.now.max(wake);
+            let actions = self.on(Event::Tick);
+            if !actions.is_empty() {
+                return (self.now.as_secs_f64(), actions);
+            }
+        }
+        panic!("it wakes up again and again for nothing: {:?}", self.it);
+    }
+}
+
+impl Life {
+    /// What is done within so many seconds, if it says that it wants to be woken.
+    fn next_within(&mut self, seconds: u64) -> Option<Vec<Action>> {
+        let until = self.now + Duration::from_secs(seconds);
+        let wake = self.it.wake_at().filter(|wake| *wake <= until)?;
+        self.now = self.now.max(wake);
+        Some(self.on(Event::Tick))
+    }
+}
+
+fn pass(cause: Cause) -> Action {
+    Action::Pass(Pass { cause, small_first: false, release: false })
+}
+
+fn last(small_first: bool, release: bool) -> Action {
+    Action::Pass(Pass { cause: Cause::Final, small_first, release })
+}
+
+#[test]
+fn what_was_edited_before_the_sidecar_was_started_again_is_found_by_the_first_pass() {
+    let mut life = Life::starting();
+    assert!(!life.it.is_ready());
+    assert_eq!(life.on(Event::Began(Began::Ready)), [pass(Cause::Rescan)]);
+    assert!(life.it.is_ready());
+}
+
+#[test]
+fn a_change_is_saved_when_it_has_been_quiet_for_two_seconds() {
+    let mut life = Life::following();
+    assert_eq!(life.at(5.0, Event::Changed), []);
+    assert_eq!(life.at(6.5, Event::Changed), []);
+    assert_eq!(life.it.unsynced_since(), Some(Duration::from_secs(5)));
+    assert_eq!(life.next(), (8.5, vec![pass(Cause::Change)]));
+    assert_eq!(life.at(9.0, SAVED), []);
+    assert_eq!(life.it.unsynced_since(), None);
+}
+
+#[test]
+fn a_directory_that_is_never_quiet_is_saved_after_fifteen_seconds() {
+    let mut life = Life::following();
+    let mut seconds = 1.0;
+    let began = loop {
+        let actions = life.at(seconds, Event::Changed);
+        if !actions.is_empty() {
+            break actions;
+        }
+        seconds += 1.0;
+    };
+    assert_eq!((began, seconds), (vec![pass(Cause::Change)], 16.0));
+}
+
+#[test]
+fn what_changes_while_a_pass_runs_is_saved_by_the_next() {
+    let mut life = Life::following();
+    life.at(5.0, Event::Changed);
+    assert_eq!(life.next().1, [pass(Cause::Change)]);
+    assert_eq!(life.at(7.5, Event::Changed), [], "one at a time");
+    assert_eq!(life.at(8.0, SAVED), []);
+    assert_eq!(life.it.unsynced_since(), Some(Duration::from_secs_f64(7.5)), "not lost sight of");
+    assert_eq!(life.next(), (9.5, vec![pass(Cause::Change)]));
+}
+
+#[test]
+fn an_idle_directory_costs_one_look_an_interval_and_a_listing_every_ten_minutes() {
+    let mut life = Life::following();
+    let (mut looks, mut passes) = (0, 0);
+    while life.now < Duration::from_secs(3600) {
+        match life.next().1.as_slice() {
+            [Action::Look] => {
+                looks += 1;
+                life.on(Event::Looked(Looked::Still));
+            }
+            [Action::Pass(Pass { cause: Cause::Rescan, .. })] => {
+                passes += 1;
+                life.on(SAVED);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(passes, 6);
+    assert!(looks + 2 * passes <= 3600 / 30, "a pass asks twice: {looks} looks");
+}
+
+#[test]
+fn without_a_watch_the_directory_is_listed_every_interval() {
+    let mut life = Life::following();
+    life.on(Event::Unwatched);
+    life.on(Event::Asked);
+    life.on(SAVED);
+    assert_eq!(life.next(), (30.0, vec![pass(Cause::Rescan)]));
+}
+
+#[test]
+fn a_watch_that_lost_something_is_followed_by_a_listing_at_once() {
+    let mut life = Life::following();
+    assert_eq!(life.at(5.0, Event::Overflowed), [pass(Cause::Rescan)]);
+}
+
+#[test]
+fn a_store_that_is_down_for_hours_is_tried_every_interval_and_ends_nothing() {
+    let mut life = Life::following();
+    life.at(5.0, Event::Changed);
+    assert_eq!(life.next(), (7.0, vec![pass(Cause::Change)]));
+    let mut waits = Vec::new();
+    for _ in 0..200 {
+        let before = life.now;
+        assert_eq!(life.on(Event::Passed(Passed::NotYet)), []);
+        assert_eq!(life.next().1, [pass(Cause::Rescan)]);
+        waits.push((life.now - before).as_secs());
+    }
+    assert_eq!(waits[..6], [1, 2, 4, 8, 16, 30]);
+    assert!(waits[6..].iter().all(|wait| *wait == 30));
+    assert_eq!(life.it.unsynced_since(), Some(Duration::from_secs(5)));
+    assert_eq!(life.on(SAVED), []);
+    assert_eq!(life.it.unsynced_since(), None);
+}
+
+#[test]
+fn a_store_that_is_down_at_the_start_is_waited_for() {
+    let mut life = Life::starting();
+    for wait in [1, 2, 4, 8, 16, 30, 30] {
+        let before = life.now;
+        assert_eq!(life.on(Event::Began(Began::NotYet)), []);
+        assert_eq!(life.next().1, [Action::Begin]);
+        assert_eq!((life.now - before).as_secs(), wait);
+    }
+    assert_eq!(life.on(Event::Began(Began::Ready)), [pass(Cause::Rescan)]);
+}
+
+#[test]
+fn a_head_that_moved_is_followed_by_a_pass() {
+    let mut life = Life::following();
+    assert_eq!(life.next().1, [Action::Look]);
+    assert_eq!(life.on(Event::Looked(Looked::Moved)), [pass(Cause::Rescan)]);
+}
+
+#[test]
+fn a_refused_tree_waits_for_a_change_or_a_person() {
+    let mut life = Life::following();
+    life.at(5.0, Event::Changed);
+    life.next();
+    assert_eq!(life.on(Event::Passed(Passed::Refused { kept: true })), []);
+    assert_eq!(life.next().1, [Action::Look], "it is not made again and again");
+    assert_eq!(life.on(Event::Looked(Looked::Moved)), [pass(Cause::Rescan)], "somebody promoted it");
+}
+
+#[test]
+fn a_fenced_writer_makes_forks_ever_more_rarely_and_looks_no_more() {
+    let mut life = Life::following();
+    assert_eq!(life.next().1, [Action::Look]);
+    life.on(Event::Looked(Looked::Moved));
+    life.on(Event::Passed(Passed::Fenced));
+    assert!(life.it.is_fenced());
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        let before = life.now;
+        life.on(Event::Changed);
+        assert!(matches!(life.next().1.as_slice(), [Action::Pass(Pass { release: false, .. })]));
+        waits.push((life.now - before).as_secs());
+        life.on(Event::Passed(Passed::Fenced));
+    }
+    assert_eq!(waits[..7], [15, 30, 60, 120, 240, 480, 600]);
+}
+
+#[test]
+fn sigterm_makes_the_final_snapshot_small_files_first_and_gives_the_branch_back() {
+    let mut life = Life::idle();
+    assert_eq!(life.at(100.0, Event::Terminate), [last(true, true)]);
+    assert_eq!(life.on(Event::Passed(Passed::Saved { complete: false })), [last(false, true)]);
+    assert_eq!(life.on(SAVED), [Action::End]);
+    assert_eq!((life.on(Event::Tick), life.it.wake_at()), (vec![], None));
+}
+
+#[test]
+fn a_first_step_that_holds_everything_is_the_end() {
+    let mut life = Life::idle();
+    assert_eq!(life.at(100.0, Event::Terminate), [last(true, true)]);
+    assert_eq!(life.on(SAVED), [Action::End]);
+}
+
+#[test]
+fn sigterm_stops_the_pass_that_runs_and_begins_with_what_is_small() {
+    let mut life = Life::idle();
+    life.at(105.0, Event::Changed);
+    assert_eq!(life.next().1, [pass(Cause::Change)]);
+    assert_eq!(life.on(Event::Terminate), [Action::Stop]);
+    assert_eq!(life.on(Event::Terminate), [], "a second time is no news");
+    assert_eq!(life.on(Event::Passed(Passed::Stopped)), [last(true, true)]);
+    // Had it been quicker than the word to stop, what came since would still be saved.
+    let mut life = Life::idle();
+    life.on(Event::Asked);
+    life.on(Event::Terminate);
+    assert_eq!(life.on(SAVED), [last(true, true)]);
+}
+
+#[test]
+fn the_deadline_counts_from_the_beginning_of_the_pods_end() {
+    let mut life = Life::idle();
+    assert_eq!(life.at(100.0, Event::Terminating), [pass(Cause::Asked)], "an early pass");
+    assert_eq!(life.on(SAVED), []);
+    assert_eq!(life.at(101.0, Event::Terminating), [pass(Cause::Asked)], "preStop twice");
+    assert_eq!(life.on(SAVED), []);
+    life.at(110.0, Event::Terminate);
+    assert_eq!(life.it.deadline(), Some(Duration::from_secs(249)));
+}
+
+#[test]
+fn an_app_slower_than_the_grace_period_leaves_the_two_seconds_of_the_kubelet() {
+    let mut life = Life::idle();
+    life.at(100.0, Event::Terminating);
+    life.on(SAVED);
+    assert_eq!(life.at(300.0, Event::Terminate), [last(true, true)]);
+    assert_eq!(life.next(), (301.5, vec![Action::Stop]));
+    assert_eq!(life.on(Event::Passed(Passed::Stopped)), [Action::End]);
+}
+
+#[test]
+fn a_final_snapshot_is_tried_until_the_deadline_and_no_longer() {
+    let mut life = Life::idle();
+    assert_eq!(life.at(100.0, Event::Terminate), [last(true, true)]);
+    let mut tries = 0;
+    loop {
+        assert!(life.now < Duration::from_secs(260));
+        tries += 1;
+        match life.on(Event::Passed(Passed::NotYet)).as_slice() {
+            [] => {}
+            [Action::End] => break,
+            other => panic!("{other:?}"),
+        }
+        if life.next().1 == [Action::End] {
+            break;
+        }
+    }
+    assert!(tries > 100, "{tries}");
+    assert_eq!(life.now.as_secs(), 249);
+}
+
+#[test]
+fn a_job_that_does_not_stop_is_not_waited_for() {
+    let mut life = Life::idle();
+    life.at(100.0, Event::Terminate);
+    assert_eq!(life.next(), (249.0, vec![Action::Stop]));
+    let (seconds, actions) = life.next();
+    assert_eq!(actions, [Action::End]);
+    assert!(seconds < 249.5, "{seconds}");
+}
+
+#[test]
+fn what_is_refused_or_fenced_at_the_end_is_the_end() {
+    for passed in [Passed::Refused { kept: true }, Passed::Refused { kept: false }, Passed::Fenced] {
+        let mut life = Life::idle();
+        life.at(100.0, Event::Terminate);
+        assert_eq!(life.on(Event::Passed(passed)), [Action::End], "{passed:?}");
+    }
+}
+
+#[test]
+fn while_the_app_may_write_the_branch_is_not_given_back() {
+    let mut life = Life::idle();
+    life.at(100.0, Event::AppMayWrite);
+    life.at(103.0, Event::Changed);
+    assert_eq!(life.at(104.0, Event::Terminate), [last(true, false)]);
+    life.at(104.5, Event::Changed);
+    assert_eq!(life.on(SAVED), []);
+    assert_eq!(life.at(105.0, Event::Changed), []);
+    assert_eq!(life.next(), (107.0, vec![last(false, true)]), "it has been quiet");
+    assert_eq!(life.on(SAVED), [Action::End]);
+}
+
+#[test]
+fn an_app_that_never_stops_writing_is_saved_up_to_the_deadline() {
+    let mut life = Life::idle();
+    life.at(100.0, Event::AppMayWrite);
+    life.at(103.9, Event::Changed);
+    let mut actions = life.at(104.0, Event::Terminate);
+    let mut passes = 0;
+    while actions != [Action::End] {
+        match actions.as_slice() {
+            [Action::Pass(_)] => {
+                passes += 1;
+                actions = life.on(SAVED);
+            }
+            [] => {
+                life.now += Duration::from_millis(500);
+                actions = life.on(Event::Changed);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((8..20).contains(&passes), "{passes}");
+    assert_eq!(life.now.as_secs(), 248, "the last one a second before the end");
+}
+
+#[test]
+fn an_app_that_is_seen_gone_is_waited_for_no_longer() {
+    let mut life = Life::idle();
+    life.at(100.0, Event::AppMayWrite);
+    life.at(103.0, Event::Changed);
+    life.at(103.5, Event::AppGone);
+    assert_eq!(life.at(104.0, Event::Terminate), [last(true, true)]);
+}
+
+#[test]
+fn maintenance_is_done_when_nothing_else_is() {
+    let timing = Timing { maintain: Some(Duration::from_secs(86_400)), ..TIMING };
+    let mut it = Lifecycle::new(timing, Duration::ZERO);
+    it.on(Event::Tick, Duration::ZERO);
+    it.on(Event::Began(Began::Ready), Duration::ZERO);
+    it.on(SAVED, Duration::ZERO);
+    let mut life = Life { it, now: Duration::ZERO };
+    let mut actions = life.next().1;
+    while actions != [Action::Maintain] {
+        actions = match actions.as_slice() {
+            [] => life.next().1,
+            [Action::Look] => life.on(Event::Looked(Looked::Still)),
+            _ => life.on(SAVED),
+        };
+    }
+    let began = life.now.as_secs_f64();
+    assert!((3600.0..3700.0).contains(&began), "{began}");
+    life.on(Event::Changed);
+    assert_eq!(life.next_within(100), None, "one job at a time");
+    assert_eq!(life.on(Event::Terminate), [Action::Stop]);
+    assert_eq!(life.on(Event::Maintained), [last(true, true)]);
+}
+
+fn events() -> impl Strategy<Value = Vec<(u16, u8)>> {
+    prop::collection::vec((0_u16..20_000, 0_u8..16), 1..120)
+}
+
+proptest! {
+    /// Whatever happens, in whatever order: one job at a time, no action after the end, an end only after SIGTERM and
+    /// not much later than its deadline, and no change that nobody saves.
+    #[test]
+    fn whatever_happens_every_job_is_alone_and_the_end_comes_when_it_should(events in events()) {
+        let mut life = Life { it: Lifecycle::new(TIMING, Duration::ZERO), now: Duration::ZERO };
+        let mut job: Option<Action> = None;
+        let (mut ended, mut terminated) = (false, None);
+        let mut fenced = false;
+        for (pause, kind) in events {
+            // The shell wakes up when it was told to.
+            let until = life.now + Duration::from_millis(pause.into());
+            let mut happened = Vec::new();
+            while let Some(wake) = life.it.wake_at().filter(|wake| *wake <= until && job.is_none()) {
+                let before = life.now;
+                life.now = life.now.max(wake);
+                let actions = life.on(Event::Tick);
+                if actions.is_empty() && life.now == before { break }
+                if let Some(action) = actions.iter().find(|action| !matches!(action, Action::Stop | Action::End)) {
+                    prop_assert!(job.is_none() && !ended);
+                    job = Some(*action);
+                }
+                ended |= actions.contains(&Action::End);
+            }
+            life.now = until;
+            happened.push(match (kind, job) {
+                (0, _) => Event::Changed,
+                (1, _) => Event::Overflowed,
+                (2, _) => Event::Terminating,
+                (3, _) => Event::Asked,
+                (4, _) if pause < 2000 => Event::Terminate,
+                (5, _) => Event::AppMayWrite,
+                (6, _) => Event::AppGone,
+                (_, None) => Event::Tick,
+                (7..=12, Some(Action::Begin)) => Event::Began(Began::Ready),
+                (_, Some(Action::Begin)) => Event::Began(Began::NotYet),
+                (7..=12, Some(Action::Look)) => Event::Looked(Looked::Still),
+                (_, Some(Action::Look)) => Event::Looked(Looked::Moved),
+                (7..=9, Some(Action::Pass(_))) => SAVED,
+                (10, Some(Action::Pass(_))) => Event::Passed(Passed::Saved { complete: false }),
+                (11, Some(Action::Pass(_))) => Event::Passed(Passed::Refused { kept: true }),
+                (12, Some(Action::Pass(_))) => Event::Passed(Passed::Fenced),
+                (13, Some(Action::Pass(_))) => Event::Passed(Passed::Stopped),
+                (_, Some(_)) => Event::Passed(Passed::NotYet),
+            });
+            for event in happened {
+                if matches!(event, Event::Began(_) | Event::Looked(_) | Event::Passed(_)) { job = None }
+                if event == Event::Terminate { terminated.get_or_insert(life.now); }
+                fenced |= event == Event::Passed(Passed::Fenced);
+                let actions = life.on(event);
+                prop_assert!(!ended || actions.is_empty(), "after the end: {actions:?}");
+                for action in actions {
+                    match action {
+                        Action::Stop => prop_assert!(terminated.is_some()),
+                        Action::End => {
+                            prop_assert!(terminated.is_some() && !ended);
+                            ended = true;
+                        }
+                        other => {
+                            prop_assert!(job.is_none(), "{job:?} runs, and {other:?} too");
+                            job = Some(other);
+                        }
+                    }
+                }
+                prop_assert!(!fenced || !matches!(job, Some(Action::Look | Action::Maintain)));
+            }
+            let is_waiting = job.is_none() && !ended;
+            prop_assert!(!is_waiting || life.it.wake_at().is_some(), "nobody would wake it: {:?}", life.it);
+            if life.it.dirty.is_some() && is_waiting && life.it.is_ready() && !fenced && terminated.is_none() {
+                let due = life.it.wake_at().expect("woken");
+                prop_assert!(due <= life.now + TIMING.interval.max(TIMING.max_wait));
+            }
+        }
+        if terminated.is_some() && !ended {
+            // Nothing else happens, not even the end of the job that runs.
+            let mut steps = 0;
+            while !ended {
+                steps += 1;
+                prop_assert!(steps < 1000, "it does not end: {:?}", life.it);
+                let wake = life.it.wake_at().expect("woken");
+                life.now = life.now.max(wake);
+                ended = life.on(Event::Tick).contains(&Action::End);
+                if !ended && life.it.deadline().is_some_and(|deadline| life.now < deadline) {
+                    let stopped = Event::Passed(Passed::NotYet);
+                    ended = life.on(stopped).contains(&Action::End);
+                }
+            }
+        }
+    }
+}

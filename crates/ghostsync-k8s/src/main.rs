@@ -1,0 +1,68 @@
+//! The command `ghostsync-k8s`: arguments in, one of the library's stories, an exit code out.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use ghostsync_cli::causes::with_causes;
+use ghostsync_cli::exit::Exit;
+use ghostsync_cli::signals;
+use ghostsync_core::{Error, ErrorKind, Result};
+use ghostsync_k8s::args::{Cli, Command};
+use ghostsync_k8s::log::{self, Level};
+use ghostsync_k8s::pod::StoreSource;
+use ghostsync_k8s::{ctl, environment, health, lint, manifest, restore, run};
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // A panic has told itself on stderr already; its exit code is to be one of ours.
+    std::panic::catch_unwind(|| begin(&words)).unwrap_or(Exit::Failed).into()
+}
+
+fn begin(words: &[OsString]) -> Exit {
+    match environment::parse(words, &std::env::vars_os().collect::<Vec<_>>()) {
+        Ok(cli) => with_runtime(cli).unwrap_or_else(|error| fail(&error)),
+        Err(environment::Wrong::Words(error)) => {
+            // Nobody reading the help is no failure.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Done }
+        }
+        Err(environment::Wrong::Setting(error)) => fail(&error),
+    }
+}
+
+fn with_runtime(cli: Cli) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+    let runtime = runtime.map_err(|error| Error::new(ErrorKind::LocalIo, error))?;
+    let exit = runtime.block_on(async {
+        match cli.command {
+            Command::Restore(args) => {
+                let interrupt = signals::listen(log::info)?;
+                restore::run(*args, StoreSource::of_process()?, interrupt).await
+            }
+            Command::Sync(args) => {
+                let interrupt = signals::listen(log::info)?;
+                run::run(*args, StoreSource::of_process()?, interrupt.requested()).await
+            }
+            Command::Manifest(args) => Ok(by_hand(manifest::print(&args))),
+            Command::Lint(args) => Ok(by_hand(lint::command::run(&args))),
+            Command::Ctl(args) => ctl::run(args).await,
+            Command::Health(args) => health::run(args).await,
+        }
+    });
+    // Threads that still wait for a disk or a store hold nothing that is not made good by the next run.
+    runtime.shutdown_background();
+    exit
+}
+
+/// What a person or CI calls tells an error as `ghostsync` does, and not as a line of a log.
+fn by_hand(done: Result<Exit>) -> Exit {
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {}", with_causes(&error));
+        Exit::of(error.kind())
+    })
+}
+
+fn fail(error: &Error) -> Exit {
+    log::error(Level::Error, "failed", error);
+    Exit::of(error.kind())
+}

@@ -1,0 +1,15 @@
+//! The program as a pod runs it: real processes, a repository in a folder. Each test is named after the trap that it is
+//! about.
+
+mod configuration;
+mod ending;
+mod following;
+mod in_process;
+mod lint;
+mod lint_command;
+mod overlap;
+mod packaging;
+mod pod;
+mod probes;
+mod restoring;
+mod trouble;
