@@ -172,6 +172,10 @@ fi
 if command -v promtool >/dev/null; then
   step 'promtool check rules' promtool check rules deploy/prometheus/ghostsync.rules.yaml
   step 'promtool test rules' promtool test rules deploy/prometheus/ghostsync.rules.test.yaml
+  if [ -n "$validate" ]; then
+    render 'the queries of the dashboard' "$work/panels.yaml" "$validate" panels deploy/grafana/ghostsync.json
+    step 'promtool check of these queries' promtool check rules "$work/panels.yaml"
+  fi
   cp deploy/prometheus/*.yaml "$work/"
   sed -i 's/ghostsync_oldest_unsynced_seconds > 300/ghostsync_oldest_unsynced_seconds > 3000/' "$work/ghostsync.rules.yaml"
   refuses 'an alert that comes too late' promtool test rules "$work/ghostsync.rules.test.yaml"
