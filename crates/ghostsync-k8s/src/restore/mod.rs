@@ -21,6 +21,7 @@ mod room;
 use std::path::Path;
 use std::sync::Arc;
 
+use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, OnRefusal, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
@@ -36,15 +37,25 @@ use serde_json::{Value, json};
 use crate::args::{OnUnreachable, RestoreArgs};
 use crate::log::{self, Level};
 use crate::pod::{Pod, StoreSource};
+use crate::terminate;
 
 use marker::Marker;
 pub use report::Restored;
 
-/// Makes the directory equal to the head of its branch, and claims the branch.
+/// Makes the directory equal to the head of its branch, and claims the branch. Why that failed is the last word too.
 ///
 /// # Errors
 /// Those of the store, the disk and the guards: the pod does not start.
 pub async fn run(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -> Result<Exit> {
+    let last_words = args.pod.termination_log.clone();
+    let done = begin(args, source, interrupt).await;
+    if let Err(error) = &done {
+        terminate::write(&last_words, &format!("restore failed: {}", with_causes(error)));
+    }
+    done
+}
+
+async fn begin(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -> Result<Exit> {
     let mut pod = Pod::new(args.pod.clone(), source)?;
     access::check(pod.path(), &pod.args().place.state_dir)?;
     let repository = match interrupt.unless_set(pod.repository()).await {
