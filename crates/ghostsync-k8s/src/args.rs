@@ -8,6 +8,9 @@ use ghostsync_cli::values::{Size, Span};
 use ghostsync_core::guard::Cap;
 use ghostsync_core::id::RepositoryId;
 
+use crate::lint::command::LintArgs;
+use crate::manifest::ManifestArgs;
+
 /// Keep a pod's directory in an object store: restored before the app starts, saved while it runs and at its end.
 #[derive(Debug, Parser)]
 #[command(name = "ghostsync-k8s", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -28,6 +31,10 @@ pub enum Command {
     Ctl(CtlArgs),
     /// Probe an address over HTTP: exec probes, HEALTHCHECK
     Health(HealthArgs),
+    /// Print a complete Deployment around a placeholder app
+    Manifest(ManifestArgs),
+    /// Hold manifests against every trap that they can show, and print the patches
+    Lint(LintArgs),
 }
 
 /// What `restore` and `sync` are told alike.

@@ -37,7 +37,7 @@ pub fn parse(words: &[OsString], variables: &[(OsString, OsString)]) -> std::res
 }
 
 /// Every variable of ours that some command knows.
-fn known(command: &clap::Command) -> BTreeSet<OsString> {
+pub(crate) fn known(command: &clap::Command) -> BTreeSet<OsString> {
     let own = command.get_arguments().filter_map(|arg| arg.get_env().map(OsStr::to_owned));
     own.chain(command.get_subcommands().flat_map(known)).collect()
 }
@@ -62,7 +62,7 @@ fn check_variables(command: &clap::Command, variables: &[(OsString, OsString)]) 
     Ok(())
 }
 
-fn is_injected(name: &str) -> bool {
+pub(crate) fn is_injected(name: &str) -> bool {
     name.contains("_SERVICE_") || name.contains("_PORT")
 }
 

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
 use ghostsync_cli::signals;
 use ghostsync_core::{Error, ErrorKind, Result};
 use ghostsync_k8s::args::{Cli, Command};
 use ghostsync_k8s::log::{self, Level};
 use ghostsync_k8s::pod::StoreSource;
-use ghostsync_k8s::{ctl, environment, health, restore, run};
+use ghostsync_k8s::{ctl, environment, health, lint, manifest, restore, run};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -42,6 +43,8 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
                 let interrupt = signals::listen(log::info)?;
                 run::run(*args, StoreSource::of_process()?, interrupt.requested()).await
             }
+            Command::Manifest(args) => Ok(by_hand(manifest::print(&args))),
+            Command::Lint(args) => Ok(by_hand(lint::command::run(&args))),
             Command::Ctl(args) => ctl::run(args).await,
             Command::Health(args) => health::run(args).await,
         }
@@ -49,6 +52,14 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
     // Threads that still wait for a disk or a store hold nothing that is not made good by the next run.
     runtime.shutdown_background();
     exit
+}
+
+/// What a person or CI calls tells an error as `ghostsync` does, and not as a line of a log.
+fn by_hand(done: Result<Exit>) -> Exit {
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {}", with_causes(&error));
+        Exit::of(error.kind())
+    })
 }
 
 fn fail(error: &Error) -> Exit {

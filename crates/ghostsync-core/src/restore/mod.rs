@@ -11,6 +11,7 @@
 mod compare;
 mod destination;
 mod fetch;
+mod flight;
 mod flow;
 mod links;
 mod metadata;

@@ -4,11 +4,13 @@
 //! content has matched its hash and its metadata are set. So a wrong or half-written byte never stands under a
 //! final name, and what a cut run leaves behind is recognised by its name. Holes stay holes.
 //!
-//! A few plain threads share the files of a window; when all of them are done, hard links are made and
-//! directories that are finished get their metadata, in order. Blocks are decoded here, of a large file a few
-//! ahead, so that memory depends neither on the size of a file nor on how well it compresses.
+//! A few plain threads share the files of a window, and go on with the next; when all files of a window are done, hard
+//! links are made and directories that are finished get their metadata, in order. Blocks are decoded here, of a large
+//! file a few ahead, so that memory depends neither on the size of a file nor on how well it compresses.
 
 mod ahead;
+mod crew;
+mod turn;
 mod unfinished;
 
 use std::collections::HashMap;
@@ -20,7 +22,9 @@ use bytes::Bytes;
 use rustix::fs::AtFlags;
 use tokio::sync::mpsc;
 
-use self::unfinished::Unfinished;
+use self::crew::{Crew, StopOnPanic};
+pub(super) use self::turn::FileJob;
+use self::turn::Turn;
 use super::destination::Directory;
 use super::flow::{Flow, Outcome};
 use super::links::Original;
@@ -45,26 +49,12 @@ const RECENT_BLOCK_BYTES: usize = 4 << 20;
 /// Two blocks.
 const ROOM_BYTES: usize = 1 << 20;
 
-/// A regular file that is to be written.
-#[derive(Debug)]
-pub(super) struct FileJob {
-    entry: Entry,
-    directory: Arc<Directory>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-enum State {
-    NotBegun,
-    Writing(Box<Unfinished>),
-    Written,
-    Failed,
-}
-
 /// A part of a file whose blocks are in one window.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) job: Arc<FileJob>,
+    /// Which of the file's pieces it is, from 0.
+    pub(super) number: u32,
     pub(super) chunks: Vec<(ChunkId, ChunkPlacement)>,
     /// No more pieces follow.
     pub(super) last: bool,
@@ -121,6 +111,8 @@ enum Stop {
     Mismatch(Mismatch),
     Io(&'static str, io::Error),
     Ended(Error),
+    /// A piece before it has failed, and said so.
+    FailedBefore,
 }
 
 impl From<Mismatch> for Stop {
@@ -140,97 +132,109 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl FileJob {
-    pub(super) fn new(entry: Entry, directory: Arc<Directory>) -> Self {
-        Self { entry, directory, state: Mutex::new(State::NotBegun) }
-    }
-
-    fn is_written(&self) -> bool {
-        matches!(*lock(&self.state), State::Written)
-    }
-
-    fn name(&self) -> &[u8] {
-        self.entry.path.name().unwrap_or_default()
-    }
-}
-
 impl Writer {
     pub(super) fn new(user: User, keep_going: bool, interrupt: Interrupt, observer: Arc<dyn Observer>) -> Self {
         let (recent, rooms) = (Mutex::new(Recent::new(RECENT_BLOCK_BYTES)), Recycled::new(ROOM_BYTES));
         Self { user, keep_going, interrupt, observer, recent, rooms }
     }
 
-    /// Writes windows until they end; `None` if they were cut off.
+    /// Writes windows until they end.
     pub(super) fn run(&self, mut windows: mpsc::Receiver<Flow<Window>>) -> Result<Outcome> {
-        let mut tally = Tally::default();
-        loop {
-            match windows.blocking_recv() {
-                Some(Flow::Next(window)) => tally.add(self.write_window(window)?),
-                Some(Flow::End) => return Ok(Outcome::Done(tally)),
-                None => return Ok(Outcome::CutOff),
+        let crew = Crew::default();
+        let (outcome, results) = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| self.work(&crew))).collect();
+            let handed = self.hand_over(&crew, &mut windows);
+            if matches!(handed, Ok(Outcome::Done(_))) {
+                crew.end()
+            } else {
+                crew.stop()
             }
+            (handed, running.into_iter().map(|thread| thread.join()).collect::<Vec<_>>())
+        });
+        let mut tally = Tally::default();
+        for result in results {
+            tally.add(result.map_err(|_| Error::internal("a thread that writes files panicked"))??);
         }
+        Ok(match outcome? {
+            Outcome::Done(links) => {
+                tally.add(links);
+                Outcome::Done(tally)
+            }
+            Outcome::CutOff => Outcome::CutOff,
+        })
     }
 
-    fn write_window(&self, window: Window) -> Result<Tally> {
-        let Window { pieces, blocks, afterwards } = window;
-        let batches = Mutex::new(batches(pieces).into_iter());
-        let take = || lock(&batches).next();
-        let work = || -> Result<Tally> {
-            let (mut tally, mut rooms) = (Tally::default(), self.rooms.beside());
-            while let Some(batch) = take() {
-                for piece in batch {
-                    self.interrupt.check()?;
-                    if let Err(error) = self.write_piece(piece, &blocks, &mut rooms, &mut tally) {
-                        // The others have nothing left to take.
-                        lock(&batches).by_ref().for_each(drop);
-                        return Err(error);
-                    }
-                }
-            }
-            Ok(tally)
-        };
-        let threads = THREADS.min(lock(&batches).len());
+    /// Gives windows to the threads that write until they end, or nobody wants them.
+    fn hand_over(&self, crew: &Crew, windows: &mut mpsc::Receiver<Flow<Window>>) -> Result<Outcome> {
         let mut tally = Tally::default();
-        if threads <= 1 {
-            tally.add(work()?);
-        } else {
-            let results: Vec<_> = std::thread::scope(|scope| {
-                let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-                running.into_iter().map(|thread| thread.join()).collect()
-            });
-            for result in results {
-                tally.add(result.map_err(|_| Error::internal("a thread that writes files panicked"))??);
+        while crew.has_room() {
+            match windows.blocking_recv() {
+                Some(Flow::Next(window)) => {
+                    crew.add(window);
+                    crew.finish(|steps| self.do_afterwards(steps, &mut tally))?;
+                }
+                Some(Flow::End) => return Ok(Outcome::Done(tally)),
+                None => break,
             }
         }
-        for step in afterwards {
-            self.interrupt.check()?;
-            match step {
-                Afterwards::Link { original, path, directory } => {
-                    self.link(&original, &path, &directory, &mut tally)?
-                }
-                Afterwards::Finish { directory, entry } => self.finish(&directory, &entry, &mut tally)?,
+        Ok(Outcome::CutOff)
+    }
+
+    fn work(&self, crew: &Crew) -> Result<Tally> {
+        let _stop = StopOnPanic(crew);
+        let (mut tally, mut rooms) = (Tally::default(), self.rooms.beside());
+        while let Some((window, batch)) = crew.next() {
+            let written = self.write_batch(batch, &window.blocks, &mut rooms, &mut tally).and_then(|()| {
+                crew.written(&window);
+                crew.finish(|steps| self.do_afterwards(steps, &mut tally))
+            });
+            if let Err(error) = written {
+                crew.stop();
+                return Err(error);
             }
         }
         Ok(tally)
     }
 
-    fn write_piece(&self, piece: Piece, blocks: &Blocks, rooms: &mut Recycled, tally: &mut Tally) -> Result<()> {
-        let job = Arc::clone(&piece.job);
-        let mut state = lock(&job.state);
-        if matches!(*state, State::Failed) {
-            return Ok(());
+    fn write_batch(&self, batch: Vec<Piece>, blocks: &Blocks, rooms: &mut Recycled, tally: &mut Tally) -> Result<()> {
+        let mut batch = batch.into_iter();
+        for piece in batch.by_ref() {
+            let written = self.interrupt.check().and_then(|()| self.write_piece(&piece, blocks, rooms, tally));
+            if let Err(error) = written {
+                // Nobody waits for what is not written any more.
+                piece.job.fail();
+                batch.for_each(|piece| piece.job.fail());
+                return Err(error);
+            }
         }
-        let failed = match self.write_chunks(&job, piece, &mut state, blocks, rooms, tally) {
+        Ok(())
+    }
+
+    fn do_afterwards(&self, steps: Vec<Afterwards>, tally: &mut Tally) -> Result<()> {
+        for step in steps {
+            self.interrupt.check()?;
+            match step {
+                Afterwards::Link { original, path, directory } => self.link(&original, &path, &directory, tally)?,
+                Afterwards::Finish { directory, entry } => self.finish(&directory, &entry, tally)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_piece(&self, piece: &Piece, blocks: &Blocks, rooms: &mut Recycled, tally: &mut Tally) -> Result<()> {
+        let mut turn = piece.job.turn(piece.number);
+        let failed = match self.write_chunks(piece, &mut turn, blocks, rooms, tally) {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
-        *state = State::Failed;
+        turn.fail();
+        let path = &piece.job.entry.path;
         match failed {
+            Stop::FailedBefore => Ok(()),
             Stop::Ended(error) => Err(error),
-            Stop::Io(action, error) => tally.failed(action, &job.entry.path, error),
-            Stop::Damage(damage) => self.damaged(&job.entry.path, damage.to_string(), damage.missing, tally),
-            Stop::Mismatch(mismatch) => self.damaged(&job.entry.path, mismatch.to_string(), false, tally),
+            Stop::Io(action, error) => tally.failed(action, path, error),
+            Stop::Damage(damage) => self.damaged(path, damage.to_string(), damage.missing, tally),
+            Stop::Mismatch(mismatch) => self.damaged(path, mismatch.to_string(), false, tally),
         }
     }
 
@@ -246,15 +250,14 @@ impl Writer {
 
     fn write_chunks(
         &self,
-        job: &FileJob,
-        piece: Piece,
-        state: &mut State,
+        piece: &Piece,
+        turn: &mut Turn<'_>,
         blocks: &Blocks,
         rooms: &mut Recycled,
         tally: &mut Tally,
     ) -> std::result::Result<(), Stop> {
-        if let Some(damage) = piece.damage {
-            return Err(Stop::Damage(damage));
+        if let Some(damage) = &piece.damage {
+            return Err(Stop::Damage(damage.clone()));
         }
         // A first look at the blocks, so that a file that cannot be whole is not begun.
         for (_, placement) in &piece.chunks {
@@ -262,10 +265,6 @@ impl Writer {
                 return Err(Stop::Damage(damage.clone()));
             }
         }
-        if matches!(state, State::NotBegun) {
-            *state = State::Writing(Box::new(Unfinished::create(&job.directory, &job.entry)?));
-        }
-        let State::Writing(file) = state else { return Ok(()) };
         let step = |bytes| {
             self.advance(0, bytes);
             self.interrupt.check().map_err(Stop::Ended)
@@ -273,14 +272,14 @@ impl Writer {
         let decode = |rooms: &mut Recycled, chunks: &[(ChunkId, ChunkPlacement)]| {
             self.block(rooms, chunks, blocks)?.chunks(chunks).map_err(Stop::Damage)
         };
-        ahead::each_chunk(&piece.chunks, rooms, decode, |id, data| file.push(id, data, &step))?;
-        if piece.last
-            && let State::Writing(file) = std::mem::replace(state, State::Failed)
-        {
-            file.finish(&job.entry, &self.user, &mut tally.unsettable, &step)?;
-            *state = State::Written;
+        ahead::each_chunk(&piece.chunks, rooms, decode, |id, data| turn.file()?.push(id, data, &step))?;
+        if piece.last {
+            turn.last()?.finish(&piece.job.entry, &self.user, &mut tally.unsettable, &step)?;
+            turn.written();
             tally.written += 1;
             self.advance(1, 0);
+        } else {
+            turn.file()?;
         }
         Ok(())
     }

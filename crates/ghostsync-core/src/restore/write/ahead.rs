@@ -11,7 +11,7 @@ use crate::pack::{BlockRef, VerifiedChunks};
 use crate::recycled::Recycled;
 
 /// Decoded blocks that wait to be written.
-const BLOCKS_AHEAD: usize = 2;
+const BLOCKS_AHEAD: usize = 5;
 
 /// A piece of fewer blocks is not worth a thread.
 const MIN_BLOCKS: usize = 4;

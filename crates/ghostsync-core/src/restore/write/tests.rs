@@ -12,6 +12,19 @@ fn writer(keep_going: bool) -> Writer {
     Writer::new(User::current(), keep_going, Interrupt::default(), Arc::new(NoObserver))
 }
 
+/// Writes windows, one after the other, as a restore does.
+fn write(writer: &Writer, windows: Vec<Window>) -> Result<Tally> {
+    let (sender, receiver) = mpsc::channel(windows.len() + 1);
+    for window in windows {
+        sender.try_send(Flow::Next(window)).expect("there is room");
+    }
+    sender.try_send(Flow::End).expect("there is room");
+    match writer.run(receiver)? {
+        Outcome::Done(tally) => Ok(tally),
+        Outcome::CutOff => panic!("nobody cuts it off"),
+    }
+}
+
 /// Puts chunks into one block of a window.
 fn put(blocks: &mut Blocks, number: u32, chunks: &[&[u8]]) -> Vec<(ChunkId, ChunkPlacement)> {
     let stored = frame::compress("block", &chunks.concat()).expect("compresses");
@@ -29,7 +42,11 @@ fn put(blocks: &mut Blocks, number: u32, chunks: &[&[u8]]) -> Vec<(ChunkId, Chun
 }
 
 fn piece(job: &Arc<FileJob>, chunks: &[(ChunkId, ChunkPlacement)], last: bool) -> Piece {
-    Piece { job: Arc::clone(job), chunks: chunks.to_vec(), last, damage: None }
+    numbered(job, 0, chunks, last)
+}
+
+fn numbered(job: &Arc<FileJob>, number: u32, chunks: &[(ChunkId, ChunkPlacement)], last: bool) -> Piece {
+    Piece { job: Arc::clone(job), number, chunks: chunks.to_vec(), last, damage: None }
 }
 
 fn job(root: &Arc<Directory>, entry: Entry) -> Arc<FileJob> {
@@ -65,18 +82,18 @@ fn files_of_one_block_and_files_over_two_windows_are_written() {
     let large = job(&root, file("large", &[&head[..], &tail].concat()));
     let chunks = put(&mut first_window.blocks, 1, &[&head]);
     first_window.pieces.push(piece(&large, &chunks, false));
-    let tally = writer.write_window(first_window).expect("writes");
+    let tally = write(&writer, vec![first_window]).expect("writes");
     assert_eq!((tally.written, large.is_written()), (3, false));
     assert_eq!(std::fs::read(folder.path().join("2")).expect("is there"), b"two");
     assert!(!folder.path().join("large").exists());
 
     let mut second_window = Window::default();
     let chunks = put(&mut second_window.blocks, 2, &[&tail]);
-    second_window.pieces.push(piece(&large, &chunks, true));
+    second_window.pieces.push(numbered(&large, 1, &chunks, true));
     let further = TreePath::parse("further").expect("a path");
     let link = Afterwards::Link { original: Original::Job(Arc::clone(&large)), path: further, directory: root };
     second_window.afterwards.push(link);
-    assert_eq!(writer.write_window(second_window).expect("writes").written, 2);
+    assert_eq!(write(&writer, vec![second_window]).expect("writes").written, 2);
     assert_names(&folder, &["0", "1", "2", "further", "large"]);
     let there = std::fs::metadata(folder.path().join("further")).expect("is there");
     assert_eq!((there.len(), there.nlink(), there.mtime()), (150_000, 2, 1_600_000_000));
@@ -102,7 +119,7 @@ fn a_piece_of_many_blocks_is_written_in_order_and_fails_as_a_whole() {
             (chunks[at].0, chunks[at + 1].0) = (second, first);
         }
         window.pieces.push(piece(&job(&root, file("a", &content)), &chunks, true));
-        let result = writer(false).write_window(window);
+        let result = write(&writer(false), vec![window]);
         if damaged.is_some() {
             assert_eq!(result.expect_err("damaged").kind(), ErrorKind::Corrupt);
             assert_names(&folder, &[]);
@@ -111,6 +128,72 @@ fn a_piece_of_many_blocks_is_written_in_order_and_fails_as_a_whole() {
             assert!(std::fs::read(folder.path().join("a")).expect("is there") == content);
         }
     }
+}
+
+/// A large file in a piece for each window, small ones between, and what comes after; a piece of the large one may be
+/// damaged.
+#[test]
+fn pieces_of_a_file_are_written_in_order_whichever_thread_has_them() {
+    const WINDOWS: u32 = 12;
+    for damaged in [None, Some(0), Some(5), Some(WINDOWS - 1)] {
+        for round in 0..20 {
+            let (folder, root) = temporary_root();
+            let piece_bytes = |number: u32| noise(u64::from(number * 100 + round), 4000 * (number as usize % 5 + 1));
+            let large: Vec<u8> = (0..WINDOWS).flat_map(piece_bytes).collect();
+            let large = job(&root, file("large", &large));
+            let mut windows = Vec::new();
+            for number in 0..WINDOWS {
+                let mut window = Window::default();
+                let mut chunks = Vec::new();
+                for (block, part) in piece_bytes(number).chunks(1000).enumerate() {
+                    chunks.extend(put(&mut window.blocks, number * 100 + block as u32, &[part]));
+                }
+                if damaged == Some(number) {
+                    chunks[0].0 = ChunkId::of(b"another");
+                }
+                window.pieces.push(numbered(&large, number, &chunks, number + 1 == WINDOWS));
+                for small in 0..3 {
+                    let name = format!("{number}-{small}");
+                    let chunks = put(&mut window.blocks, number * 100 + 50 + small, &[name.as_bytes()]);
+                    let small = job(&root, file(&name, name.as_bytes()));
+                    window.pieces.push(piece(&small, &chunks, true));
+                    let path = TreePath::parse(format!("link-{name}")).expect("a path");
+                    let (original, directory) = (Original::Job(small), Arc::clone(&root));
+                    window.afterwards.push(Afterwards::Link { original, path, directory });
+                }
+                windows.push(window);
+            }
+            // One that has no files, only what comes after those before.
+            let path = TreePath::parse("again").expect("a path");
+            let link = Afterwards::Link { original: Original::Job(Arc::clone(&large)), path, directory: root };
+            windows.push(Window { afterwards: vec![link], ..Window::default() });
+            let tally = write(&writer(true), windows).expect("writes");
+            let whole = u64::from(damaged.is_none());
+            assert_eq!(tally.written, u64::from(WINDOWS) * 6 + whole * 2, "{:?}", tally.problems);
+            assert_eq!(tally.problems.len() as u64, 2 - whole * 2, "{:?}", tally.problems);
+            assert_eq!(folder.path().join("large").exists(), damaged.is_none());
+            assert_eq!(folder.path().join("again").exists(), damaged.is_none());
+        }
+    }
+}
+
+#[test]
+fn the_first_failure_ends_all_threads() {
+    let (folder, root) = temporary_root();
+    let mut windows = Vec::new();
+    let large = job(&root, file("large", &[1; 50]));
+    for number in 0..50 {
+        let mut window = Window::default();
+        let chunks = put(&mut window.blocks, number, &[&[1]]);
+        let mut piece = numbered(&large, number, &chunks, number == 49);
+        if number == 7 {
+            piece.damage = Some(Damage { object: "list".into(), reason: "lost".into(), missing: false });
+        }
+        window.pieces.push(piece);
+        windows.push(window);
+    }
+    assert_eq!(write(&writer(false), windows).expect_err("damaged").kind(), ErrorKind::Corrupt);
+    assert_names(&folder, &[]);
 }
 
 #[test]
@@ -133,7 +216,7 @@ fn what_a_directory_hands_down_is_taken_away_again() {
     let entry = file("a", b"data");
     let mode = entry.mode;
     window.pieces.push(piece(&job(&root, entry), &chunks, true));
-    assert_eq!(writer(false).write_window(window).expect("writes").written, 1);
+    assert_eq!(write(&writer(false), vec![window]).expect("writes").written, 1);
     let path = folder.path().join("a");
     let mut value = [0; 256];
     let there = rustix::fs::getxattr(&path, crate::xattr::ACCESS_ACL, &mut value[..]);
@@ -156,7 +239,7 @@ fn holes_stay_holes() {
     let mut window = Window::default();
     let chunks = put(&mut window.blocks, 0, &[b"data"]);
     window.pieces.push(piece(&job(&root, entry), &chunks, true));
-    assert_eq!(writer(false).write_window(window).expect("writes").written, 1);
+    assert_eq!(write(&writer(false), vec![window]).expect("writes").written, 1);
     assert_eq!(std::fs::read(folder.path().join("sparse")).expect("is there"), content);
     assert!(std::fs::metadata(folder.path().join("sparse")).expect("is there").blocks() < 1000);
 }
@@ -189,7 +272,7 @@ fn no_wrong_byte_gets_a_final_name() {
             let path = TreePath::parse("c").expect("a path");
             let link = Afterwards::Link { original: Original::Job(bad), path, directory: Arc::clone(&root) };
             window.afterwards.push(link);
-            let result = writer(keep_going).write_window(window);
+            let result = write(&writer(keep_going), vec![window]);
             assert_eq!(std::fs::read(folder.path().join("a")).expect("is there"), b"old", "{what}");
             if keep_going {
                 let tally = result.expect("goes on");
@@ -212,7 +295,7 @@ fn content_that_does_not_match_its_entry_is_damage() {
     let mut window = Window::default();
     let chunks = put(&mut window.blocks, 0, &[b"abd"]);
     window.pieces.push(piece(&job(&root, file("a", b"abc")), &chunks, true));
-    let error = writer(false).write_window(window).expect_err("every chunk is right, and the whole is not");
+    let error = write(&writer(false), vec![window]).expect_err("every chunk is right, and the whole is not");
     assert!(error.to_string().contains("does not match its hash"), "{error}");
     assert_names(&folder, &[]);
 }
@@ -224,7 +307,7 @@ fn an_unfinished_file_that_is_given_up_is_gone() {
     let chunks = put(&mut window.blocks, 0, &[b"half"]);
     let job = job(&root, file("a", b"half of it"));
     window.pieces.push(piece(&job, &chunks, false));
-    assert_eq!(writer(false).write_window(window).expect("writes").written, 0);
+    assert_eq!(write(&writer(false), vec![window]).expect("writes").written, 0);
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
     drop(job);
     assert_names(&folder, &[]);
