@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Child, MAX_ENTRY_BYTES, MAX_LEVEL, broken, json};
+use super::{Child, MAX_ENTRY_BYTES, MAX_LEVEL, broken, json, plain};
 use crate::entry::{
     ChunkList, DeviceNumber, Entry, EntryKind, FileContent, FileTime, Hole, MAX_FILE_BYTES, MAX_INLINE_CHUNKS, Xattr,
 };
@@ -202,6 +202,14 @@ pub fn entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
 /// # Errors
 /// What is wrong with it.
 pub fn decode_entry_line(line: &[u8]) -> Result<Entry, FormatError> {
+    match std::str::from_utf8(line).ok().and_then(plain::decode) {
+        Some(entry) => Ok(entry),
+        None => parse_entry_line(line),
+    }
+}
+
+/// The same for every line, plain or not.
+pub(super) fn parse_entry_line(line: &[u8]) -> Result<Entry, FormatError> {
     let line: EntryLine = serde_json::from_slice(line).map_err(json)?;
     let path = tree_path(line.path, line.path_b64)?;
     let at = |rule: &str| broken(format!("entry {path:?}: {rule}"));
