@@ -1,5 +1,5 @@
-//! The stages of a restore, joined: the tree is read and blocks are fetched asynchronously, the walk and the
-//! writing have threads of their own.
+//! The stages of a restore, joined: the tree is read and blocks are fetched asynchronously, the scout, the walk and
+//! the writing have threads of their own.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::destination::Directory;
 use super::fetch::Fetcher;
 use super::flow::{Flow, Outcome};
 use super::plan::{FromTree, Planner, Rules, Survey};
+use super::scout::Scout;
 use super::selection::{SelectedEntries, Selection};
 use super::tally::Tally;
 use super::write::Writer;
@@ -46,19 +47,23 @@ impl Pipeline {
 
     /// Walks without changing anything.
     pub(super) async fn survey(&self, rules: Rules, destination: Option<Arc<Directory>>) -> Result<(Survey, Tally)> {
-        let (to_walk, from_tree) = mpsc::channel(WAITING);
+        let (to_scout, from_tree) = mpsc::channel(WAITING);
+        let (to_walk, scouted) = mpsc::channel(WAITING);
         let deletes = rules.delete;
-        let walk = spawn_blocking(move || Planner::new(rules, destination).survey(from_tree));
-        let (tree, walked) = futures::join!(self.read_tree(to_walk, deletes), walk);
-        match (tree?, joined(walked)?) {
-            (Outcome::Done(_), Some(found)) => Ok(found),
+        let scout = Scout::new(destination.as_ref());
+        let scout = spawn_blocking(move || Ok(scout.run(from_tree, &to_walk)));
+        let walk = spawn_blocking(move || Planner::new(rules, destination).survey(scouted));
+        let (tree, went, walked) = futures::join!(self.read_tree(to_scout, deletes), scout, walk);
+        match (tree?, joined(went)?, joined(walked)?) {
+            (Outcome::Done(_), Outcome::Done(_), Some(found)) => Ok(found),
             _ => Err(cut_off()),
         }
     }
 
     /// Makes the destination equal to what is selected of the snapshot.
     pub(super) async fn act(&self, rules: Rules, destination: &Arc<Directory>) -> Result<Tally> {
-        let (to_walk, from_tree) = mpsc::channel(WAITING);
+        let (to_scout, from_tree) = mpsc::channel(WAITING);
+        let (to_walk, scouted) = mpsc::channel(WAITING);
         let (to_fetch, tasks) = mpsc::channel(WAITING);
         let (to_write, windows) = mpsc::channel(1);
         let deletes = rules.delete;
@@ -70,14 +75,18 @@ impl Pipeline {
             self.interrupt.clone(),
             Arc::clone(&self.observer),
         );
+        let scout = Scout::new(Some(destination));
         let planner = Planner::new(rules, Some(Arc::clone(destination)));
-        let walk = spawn_blocking(move || planner.act(from_tree, &to_fetch));
+        let scout = spawn_blocking(move || Ok(scout.run(from_tree, &to_walk)));
+        let walk = spawn_blocking(move || planner.act(scouted, &to_fetch));
         let write = spawn_blocking(move || writer.run(windows));
         // All are waited for, so that nobody writes any more when this returns.
-        let (tree, walked, fetched, written) =
-            futures::join!(self.read_tree(to_walk, deletes), walk, fetcher.run(tasks, to_write), write);
+        let (tree, went, walked, fetched, written) =
+            futures::join!(self.read_tree(to_scout, deletes), scout, walk, fetcher.run(tasks, to_write), write);
         let mut tally = Tally::default();
-        for outcome in [tree, joined(walked), fetched, joined(written)].into_iter().collect::<Result<Vec<_>>>()? {
+        for outcome in
+            [tree, joined(went), joined(walked), fetched, joined(written)].into_iter().collect::<Result<Vec<_>>>()?
+        {
             match outcome {
                 Outcome::Done(stage) => tally.add(stage),
                 Outcome::CutOff => return Err(cut_off()),
@@ -86,7 +95,7 @@ impl Pipeline {
         Ok(tally)
     }
 
-    async fn read_tree(&self, to_walk: mpsc::Sender<Flow<FromTree>>, deletes: bool) -> Result<Outcome> {
+    async fn read_tree(&self, to_scout: mpsc::Sender<Flow<FromTree>>, deletes: bool) -> Result<Outcome> {
         let mut entries = self.entries();
         loop {
             let news = match self.interrupt.unless_set(entries.next()).await {
@@ -96,11 +105,11 @@ impl Pipeline {
                 Err(error) if self.keep_going && !deletes && is_damage(&error) => FromTree::Lost(error.to_string()),
                 Err(error) => return Err(error),
             };
-            if to_walk.send(Flow::Next(news)).await.is_err() {
+            if to_scout.send(Flow::Next(news)).await.is_err() {
                 return Ok(Outcome::CutOff);
             }
         }
-        Ok(match to_walk.send(Flow::End).await {
+        Ok(match to_scout.send(Flow::End).await {
             Ok(()) => Outcome::Done(Tally::default()),
             Err(_) => Outcome::CutOff,
         })
