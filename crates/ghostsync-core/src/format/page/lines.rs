@@ -133,6 +133,14 @@ fn is_false(value: &bool) -> bool {
 /// [`FormatError::TooLarge`] if it is over [`MAX_ENTRY_BYTES`], which only extended attributes can make it, or the
 /// file over [`MAX_FILE_BYTES`].
 pub fn entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
+    match plain::encode(entry) {
+        Some(line) => Ok(line),
+        None => serialize_entry_line(entry),
+    }
+}
+
+/// The same for every entry, plain or not.
+pub(super) fn serialize_entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
     if entry.size() > MAX_FILE_BYTES {
         return Err(FormatError::TooLarge { what: "file", limit: MAX_FILE_BYTES });
     }
