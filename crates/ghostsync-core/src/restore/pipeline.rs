@@ -1,16 +1,17 @@
-//! The stages of a restore, joined: the tree is read and blocks are fetched asynchronously, the scout, the walk and
+//! The stages of a restore, joined: the tree is read and blocks are fetched asynchronously, the scouts, the walk and
 //! the writing have threads of their own.
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::destination::Directory;
 use super::fetch::Fetcher;
 use super::flow::{Flow, Outcome};
 use super::plan::{FromTree, Planner, Rules, Survey};
-use super::scout::Scout;
+use super::scout::{SCOUTS, Scout};
 use super::selection::{SelectedEntries, Selection};
 use super::tally::Tally;
 use super::write::Writer;
@@ -47,23 +48,20 @@ impl Pipeline {
 
     /// Walks without changing anything.
     pub(super) async fn survey(&self, rules: Rules, destination: Option<Arc<Directory>>) -> Result<(Survey, Tally)> {
-        let (to_scout, from_tree) = mpsc::channel(WAITING);
-        let (to_walk, scouted) = mpsc::channel(WAITING);
+        let (to_scouts, from_tree) = mpsc::channel(WAITING);
         let deletes = rules.delete;
-        let scout = Scout::new(destination.as_ref());
-        let scout = spawn_blocking(move || Ok(scout.run(from_tree, &to_walk)));
+        let (scouts, scouted) = self.send_scouts(destination.as_ref(), from_tree);
         let walk = spawn_blocking(move || Planner::new(rules, destination).survey(scouted));
-        let (tree, went, walked) = futures::join!(self.read_tree(to_scout, deletes), scout, walk);
-        match (tree?, joined(went)?, joined(walked)?) {
-            (Outcome::Done(_), Outcome::Done(_), Some(found)) => Ok(found),
+        let (tree, _, walked) = futures::join!(self.read_tree(to_scouts, deletes), join_all(scouts), walk);
+        match (tree?, joined(walked)?) {
+            (Outcome::Done(_), Some(found)) => Ok(found),
             _ => Err(cut_off()),
         }
     }
 
     /// Makes the destination equal to what is selected of the snapshot.
     pub(super) async fn act(&self, rules: Rules, destination: &Arc<Directory>) -> Result<Tally> {
-        let (to_scout, from_tree) = mpsc::channel(WAITING);
-        let (to_walk, scouted) = mpsc::channel(WAITING);
+        let (to_scouts, from_tree) = mpsc::channel(WAITING);
         let (to_fetch, tasks) = mpsc::channel(WAITING);
         let (to_write, windows) = mpsc::channel(1);
         let deletes = rules.delete;
@@ -75,18 +73,20 @@ impl Pipeline {
             self.interrupt.clone(),
             Arc::clone(&self.observer),
         );
-        let scout = Scout::new(Some(destination));
+        let (scouts, scouted) = self.send_scouts(Some(destination), from_tree);
         let planner = Planner::new(rules, Some(Arc::clone(destination)));
-        let scout = spawn_blocking(move || Ok(scout.run(from_tree, &to_walk)));
         let walk = spawn_blocking(move || planner.act(scouted, &to_fetch));
         let write = spawn_blocking(move || writer.run(windows));
         // All are waited for, so that nobody writes any more when this returns.
-        let (tree, went, walked, fetched, written) =
-            futures::join!(self.read_tree(to_scout, deletes), scout, walk, fetcher.run(tasks, to_write), write);
+        let (tree, _, walked, fetched, written) = futures::join!(
+            self.read_tree(to_scouts, deletes),
+            join_all(scouts),
+            walk,
+            fetcher.run(tasks, to_write),
+            write
+        );
         let mut tally = Tally::default();
-        for outcome in
-            [tree, joined(went), joined(walked), fetched, joined(written)].into_iter().collect::<Result<Vec<_>>>()?
-        {
+        for outcome in [tree, joined(walked), fetched, joined(written)].into_iter().collect::<Result<Vec<_>>>()? {
             match outcome {
                 Outcome::Done(stage) => tally.add(stage),
                 Outcome::CutOff => return Err(cut_off()),
@@ -95,7 +95,25 @@ impl Pipeline {
         Ok(tally)
     }
 
-    async fn read_tree(&self, to_scout: mpsc::Sender<Flow<FromTree>>, deletes: bool) -> Result<Outcome> {
+    /// Lets what comes from the tree go by one scout after the other. They only ever help: if one is cut off, so is the walk
+    /// behind it, and the walk says so.
+    fn send_scouts(
+        &self,
+        destination: Option<&Arc<Directory>>,
+        from_tree: mpsc::Receiver<Flow<FromTree>>,
+    ) -> (Vec<JoinHandle<()>>, mpsc::Receiver<Flow<FromTree>>) {
+        let mut news = from_tree;
+        let mut scouts = Vec::new();
+        for number in 0..SCOUTS {
+            let scout = Scout::new(number, self.selection.clone(), destination);
+            let (to_next, next) = mpsc::channel(1);
+            let before = std::mem::replace(&mut news, next);
+            scouts.push(spawn_blocking(move || scout.run(before, &to_next)));
+        }
+        (scouts, news)
+    }
+
+    async fn read_tree(&self, to_scouts: mpsc::Sender<Flow<FromTree>>, deletes: bool) -> Result<Outcome> {
         let mut entries = self.entries();
         loop {
             let news = match self.interrupt.unless_set(entries.next()).await {
@@ -105,11 +123,11 @@ impl Pipeline {
                 Err(error) if self.keep_going && !deletes && is_damage(&error) => FromTree::Lost(error.to_string()),
                 Err(error) => return Err(error),
             };
-            if to_scout.send(Flow::Next(news)).await.is_err() {
+            if to_scouts.send(Flow::Next(news)).await.is_err() {
                 return Ok(Outcome::CutOff);
             }
         }
-        Ok(match to_scout.send(Flow::End).await {
+        Ok(match to_scouts.send(Flow::End).await {
             Ok(()) => Outcome::Done(Tally::default()),
             Err(_) => Outcome::CutOff,
         })
