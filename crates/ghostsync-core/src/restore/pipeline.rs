@@ -95,8 +95,8 @@ impl Pipeline {
         Ok(tally)
     }
 
-    /// Lets what comes from the tree go by one scout after the other. They only ever help: if one is cut off, so is the walk
-    /// behind it, and the walk says so.
+    /// Lets what comes from the tree go by one scout after the other. They only ever help: if one is cut off, so is the
+    /// walk behind it, and the walk says so.
     fn send_scouts(
         &self,
         destination: Option<&Arc<Directory>>,
