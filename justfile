@@ -77,7 +77,7 @@ admission:
     cargo build --quiet --locked --package ghostsync-k8s
     cd scripts/manifests/admission
     timeout 1500 go run . ../../../deploy/admission/mutating-admission-policy.yaml pod.yaml |
-      timeout 60 "${CARGO_TARGET_DIR:-../../../target}/debug/ghostsync-k8s" lint --strict -
+      timeout 60 env -i "${CARGO_TARGET_DIR:-../../../target}/debug/ghostsync-k8s" lint --strict -
 
 # Write what deploy/ and the examples take from the template of `ghostsync-k8s manifest`
 packaging MODE="check":
