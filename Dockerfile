@@ -11,7 +11,7 @@ ARG RUST_VERSION=1.95
 FROM --platform=$BUILDPLATFORM rust:${RUST_VERSION}-bookworm AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG TARGETARCH
-# Names that no text in the binaries has: they are looked for there.
+# Names that no text in the binary has: they are looked for there.
 WORKDIR /ghostsync-sources
 # Whatever version of the compiler bookworm has.
 # hadolint ignore=DL3008
@@ -30,8 +30,9 @@ RUN case "$TARGETARCH" in \
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/ghostsync-target,id=ghostsync-$TARGETARCH \
-    made=$(CARGO_TARGET_DIR=/ghostsync-target scripts/image/binaries.sh "$(cat /target)"); \
-    install -D -t /root-of-image "$made/ghostsync" "$made/ghostsync-k8s"; \
+    made=$(CARGO_TARGET_DIR=/ghostsync-target scripts/image/binary.sh "$(cat /target)"); \
+    install -D -t /root-of-image "$made"; \
+    ln -s ghostsync-k8s /root-of-image/ghostsync; \
     install -D -m 0644 -t /root-of-image/licenses LICENSE-APACHE LICENSE-MIT; \
     install -D -m 0644 -t /root-of-image/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt
 

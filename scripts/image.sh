@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image of ghostsync as an OCI archive for the machine's own architecture: two static binaries, certificates,
-# licences, nothing else. No registry and no Docker; `scripts/tools.sh image` installs what it needs.
+# Builds the image of ghostsync as an OCI archive for the machine's own architecture: a static binary under its two names,
+# certificates, licences, nothing else. No registry and no Docker; `scripts/tools.sh image` installs what it needs.
 #
 #   scripts/image.sh [FOLDER]     FOLDER: where it goes, by default image/ in the target folder
 #
@@ -48,15 +48,15 @@ revision=$(git rev-parse HEAD)
 created=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 [ -z "$(git status --porcelain --untracked-files=no)" ] || revision=$revision-edited
 
-made=$(scripts/image/binaries.sh "$target")
+made=$(scripts/image/binary.sh "$target")
 mkdir -p "$folder"
 digest=$(python3 scripts/image/oci.py pack "$archive" --name "${GHOSTSYNC_IMAGE_NAME:-ghostsync}" --version "$version" \
   --revision "$revision" --created "$created" --arch "$arch" \
-  /ghostsync="$made/ghostsync" /ghostsync-k8s="$made/ghostsync-k8s" \
+  /ghostsync-k8s="$made" '/ghostsync->ghostsync-k8s' \
   /etc/ssl/certs/ca-certificates.crt="$certifi/certifi/cacert.pem" \
   /licenses/LICENSE-APACHE=LICENSE-APACHE /licenses/LICENSE-MIT=LICENSE-MIT)
 
-# Of a copy, because the tool writes beside every manifest. The command for pods has all crates that the other one has.
+# Of a copy, because the tool writes beside every manifest.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z Cargo.toml Cargo.lock crates examples | xargs -0 cp --parents -t "$copy"

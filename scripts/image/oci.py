@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """OCI images as an archive, from files to a digest and back; no registry, no daemon.
 
-  oci.py pack ARCHIVE --name NAME --version VERSION --revision COMMIT --created SECONDS --arch ARCH PATH=FILE...
+  oci.py pack ARCHIVE --name NAME --version VERSION --revision COMMIT --created SECONDS --arch ARCH PATH=FILE... 'PATH->NAME'...
   oci.py unpack ARCHIVE BUNDLE --uid UID [--gid GID] [--mount SOURCE:DESTINATION[:ro]]...
          [--entrypoint WORD]... [--hostname NAME] -- [ARGUMENT...]
   oci.py show ARCHIVE      what it is and how large, as lines `key: value`
 
-`pack` puts each FILE at PATH, readable by everybody, executable if FILE is. The bytes depend on nothing but the files and
-what stands on the command line: owners are 0, times are SECONDS, entries are sorted. It prints the image's digest.
+`pack` puts each FILE at PATH, readable by everybody, executable if FILE is, and links to the NAME of a neighbour. The bytes
+depend on nothing but the files and what stands on the command line: owners are 0, times are SECONDS, entries are sorted. It
+prints the image's digest.
 
 `unpack` checks every digest and size on the way, and writes a bundle for runc as a kubelet would ask for it in the Pod
 Security profile restricted: an arbitrary user, a root that cannot be written to, no capabilities, no new privileges, no
@@ -55,15 +56,18 @@ def blob_path(digest):
     return "blobs/" + digest.replace(":", "/", 1)
 
 
-def tar_of(files, folders, seconds):
-    """A tar of `files` (path to bytes and mode) and the folders above them, each entry after its folder."""
+def tar_of(files, folders, seconds, links):
+    """A tar of `files` (path to bytes and mode), `links` (path to target) and the folders above, each after its folder."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted({*files, *folders}):
+        for path in sorted({*files, *folders, *links}):
             entry = tarfile.TarInfo(path)
             entry.mtime = seconds
             if path in folders:
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+            elif path in links:
+                entry.type, entry.mode, entry.linkname = tarfile.SYMTYPE, 0o777, links[path]
                 tar.addfile(entry)
             else:
                 data, entry.mode = files[path]
@@ -76,9 +80,9 @@ def folders_of(paths):
     return {str(parent) for path in paths for parent in pathlib.PurePosixPath(path).parents if str(parent) != "."}
 
 
-def image_of(files, about):
+def image_of(files, links, about):
     """The blobs of the image by digest, and the entry of its manifest for an index."""
-    layer_tar = tar_of(files, folders_of(files), about.created)
+    layer_tar = tar_of(files, folders_of([*files, *links]), about.created, links)
     layer = gzip.compress(layer_tar, compresslevel=9, mtime=0)
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(about.created))
     labels = {
@@ -114,13 +118,16 @@ def image_of(files, about):
 
 
 def pack(about):
-    files = {}
+    files, links = {}, {}
     for word in about.files:
+        if "->" in word:
+            path, _, links[path.lstrip("/")] = word.partition("->")
+            continue
         path, _, source = word.partition("=")
         source = pathlib.Path(source)
         mode = 0o755 if os.access(source, os.X_OK) else 0o644
         files[path.lstrip("/")] = (source.read_bytes(), mode)
-    blobs, entry = image_of(files, about)
+    blobs, entry = image_of(files, links, about)
     # containerd takes the first name, podman and skopeo the second.
     entry["annotations"] = {
         "io.containerd.image.name": f"{about.name}:{about.version}",
@@ -130,7 +137,7 @@ def pack(about):
     parts["oci-layout"] = (encoded({"imageLayoutVersion": "1.0.0"}), 0o644)
     parts["index.json"] = (encoded({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}), 0o644)
     made = pathlib.Path(str(about.archive) + ".new")
-    made.write_bytes(tar_of(parts, folders_of(parts), about.created))
+    made.write_bytes(tar_of(parts, folders_of(parts), about.created, {}))
     made.rename(about.archive)
     print(entry["digest"])
 
@@ -171,12 +178,17 @@ class Archive:
             with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
                 for entry in tar:
                     path = root / entry.name
-                    if entry.isdir() and ".." not in path.parts:
+                    if ".." in path.parts:
+                        raise Wrong(f"{entry.name} lies outside of the image")
+                    if entry.issym() and "/" not in entry.linkname:
+                        path.symlink_to(entry.linkname)
+                        continue
+                    if entry.isdir():
                         path.mkdir()
-                    elif entry.isfile() and ".." not in path.parts:
+                    elif entry.isfile():
                         path.write_bytes(tar.extractfile(entry).read())
                     else:
-                        raise Wrong(f"{entry.name} is neither a file nor a folder of the image")
+                        raise Wrong(f"{entry.name} is neither a file, nor a folder, nor a link beside one")
                     path.chmod(entry.mode)
 
 
@@ -237,7 +249,7 @@ def show(options):
     for layer in archive.layers:
         with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
             for entry in tar:
-                print(f"entry: {entry.mode:o} {entry.size} /{entry.name}")
+                print(f"entry: {entry.mode:o} {entry.size} /{entry.name}" + (f" -> {entry.linkname}" if entry.issym() else ""))
     print(f"packed_bytes: {sum(layer['size'] for layer in archive.manifest['layers'])}")
     print(f"unpacked_bytes: {sum(map(len, archive.layers))}")
 
@@ -251,7 +263,7 @@ def main(words):
     for flag in ("--name", "--version", "--revision", "--arch"):
         command.add_argument(flag, required=True)
     command.add_argument("--created", type=int, required=True)
-    command.add_argument("files", nargs="+", metavar="PATH=FILE")
+    command.add_argument("files", nargs="+", metavar="PATH=FILE, PATH->NAME")
     command = commands.add_parser("unpack")
     command.set_defaults(run=unpack)
     command.add_argument("archive", type=pathlib.Path)

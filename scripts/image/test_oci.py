@@ -36,7 +36,7 @@ class Oci(unittest.TestCase):
 
     def pack(self, name="image.tar", created=1_000_000_000, reverse=False):
         archive = self.folder / name
-        files = [f"/ghostsync-k8s={self.program}", f"/etc/ssl/certs/text={self.text}"]
+        files = [f"/ghostsync-k8s={self.program}", f"/etc/ssl/certs/text={self.text}", "/ghostsync->ghostsync-k8s"]
         code, out, _ = self.run_oci(
             "pack", archive, "--name", "registry.example/ghostsync", "--version", "1.2.3", "--revision", "abc",
             "--arch", "amd64", "--created", created, *(reversed(files) if reverse else files),
@@ -54,7 +54,7 @@ class Oci(unittest.TestCase):
             parts = {entry.name: tar.extractfile(entry).read() for entry in tar if entry.isfile()}
         change(parts)
         made = self.folder / "rewritten.tar"
-        made.write_bytes(oci.tar_of({name: (data, 0o644) for name, data in parts.items()}, set(), 0))
+        made.write_bytes(oci.tar_of({name: (data, 0o644) for name, data in parts.items()}, set(), 0, {}))
         return made
 
     def test_the_same_files_give_the_same_bytes_whatever_their_times_their_order_and_the_umask(self):
@@ -79,9 +79,10 @@ class Oci(unittest.TestCase):
         bundle, code, _, err = self.unpack(self.pack()[0])
         self.assertEqual((code, err), (0, ""))
         root = bundle / "rootfs"
-        found = {str(path.relative_to(root)): path.stat().st_mode & 0o777 for path in root.rglob("*")}
+        found = {str(path.relative_to(root)): path.lstat().st_mode & 0o777 for path in root.rglob("*")}
         folders = {"etc": 0o755, "etc/ssl": 0o755, "etc/ssl/certs": 0o755}
-        self.assertEqual(found, {**folders, "etc/ssl/certs/text": 0o644, "ghostsync-k8s": 0o755})
+        self.assertEqual(found, {**folders, "etc/ssl/certs/text": 0o644, "ghostsync": 0o777, "ghostsync-k8s": 0o755})
+        self.assertEqual(os.readlink(root / "ghostsync"), "ghostsync-k8s")
         self.assertEqual((root / "ghostsync-k8s").read_bytes(), self.program.read_bytes())
 
     def test_a_container_may_do_no_more_than_the_restricted_profile_allows(self):
@@ -106,6 +107,7 @@ class Oci(unittest.TestCase):
             "label: org.opencontainers.image.created=2001-09-09T01:46:40Z",
             "label: org.opencontainers.image.revision=abc",
             "entry: 755 12 /ghostsync-k8s",
+            "entry: 777 0 /ghostsync -> ghostsync-k8s",
         ):
             self.assertIn(line, out.splitlines())
 
@@ -127,19 +129,20 @@ class Oci(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn(f"{oci.blob_path(digest)} is missing", err)
 
-    def test_an_entry_outside_of_the_root_is_refused(self):
-        self.program.rename(self.folder / "p")
-        self.program = self.folder / "p"
-        archive = self.folder / "evil.tar"
-        code, *_ = self.run_oci(
-            "pack", archive, "--name", "n", "--version", "1", "--revision", "r", "--arch", "amd64", "--created", 0,
-            f"../outside={self.program}",
-        )
-        self.assertEqual(code, 0)
-        bundle, code, _, err = self.unpack(archive)
-        self.assertEqual(code, 1)
-        self.assertIn("is neither a file nor a folder of the image", err)
-        self.assertFalse((bundle / "outside").exists())
+    def test_an_entry_outside_of_the_root_is_refused_and_so_is_a_link_that_leads_there(self):
+        for word, complaint in (
+            (f"../outside={self.program}", ".. lies outside of the image"),
+            ("inside->../outside", "inside is neither a file, nor a folder, nor a link beside one"),
+        ):
+            archive = self.folder / "evil.tar"
+            code, *_ = self.run_oci(
+                "pack", archive, "--name", "n", "--version", "1", "--revision", "r", "--arch", "amd64", "--created", 0, word,
+            )
+            self.assertEqual(code, 0)
+            bundle, code, _, err = self.unpack(archive)
+            self.assertEqual((code, err), (1, f"oci.py: {complaint}\n"))
+            self.assertFalse((bundle / "outside").exists())
+            self.assertFalse((bundle / "rootfs/inside").is_symlink())
 
 
 if __name__ == "__main__":
