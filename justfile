@@ -62,7 +62,7 @@ scripts:
 manifests:
     scripts/manifests.sh
 
-# The image as an OCI archive with its SBOM, in FOLDER: static binaries and certificates; no registry, no Docker
+# The image as an OCI archive with its SBOM, in FOLDER: a static program and certificates; no registry, no Docker
 image *FOLDER:
     scripts/image.sh {{ FOLDER }}
 

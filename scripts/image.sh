@@ -62,7 +62,10 @@ trap 'rm -rf "$copy"' EXIT
 git ls-files -z Cargo.toml Cargo.lock crates examples | xargs -0 cp --parents -t "$copy"
 SOURCE_DATE_EPOCH=$created "$cyclonedx/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 \
   --no-build-deps --target "$target" --manifest-path "$copy/crates/ghostsync-k8s/Cargo.toml"
-python3 scripts/image/sbom.py "$copy/crates/ghostsync-k8s/ghostsync-k8s.cdx.json" --version "$version" --digest "$digest" \
+cargo tree --locked --package ghostsync-k8s --edges normal --target "$target" --prefix none --format '{p}' |
+  awk 'NF { print $1 "@" substr($2, 2) }' | sort -u >"$copy/crates.txt"
+python3 scripts/image/sbom.py "$copy/crates/ghostsync-k8s/ghostsync-k8s.cdx.json" --workspace "$copy" \
+  --crates "$copy/crates.txt" --version "$version" --digest "$digest" \
   --certifi "${certifi##*certifi-}" --rust "$(rustc --version | cut -d' ' -f2)" \
   --glibc "$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)" \
   --glibc-package "$(dpkg-query --show --showformat '${Version}' libc6-dev 2>/dev/null || true)" >"$copy/sbom"

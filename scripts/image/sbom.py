@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Completes the SBOM that cargo-cyclonedx makes of a binary to that of the image, on stdout.
+r"""Completes the SBOM that cargo-cyclonedx makes of a binary to that of the image, on stdout.
 
-  sbom.py FILE --version VERSION --digest sha256:… --certifi VERSION --rust VERSION --glibc VERSION [--glibc-package VERSION]
+  sbom.py FILE --workspace FOLDER --crates FILE --version VERSION --digest sha256:… \
+    --certifi VERSION --rust VERSION --glibc VERSION [--glibc-package VERSION]
 
-The crates are known to Cargo. What it does not know: the certificates, and what a static binary carries of the C library
-and of Rust's own, whose vulnerabilities concern the image as well.
+--crates has those that are compiled in, one NAME@VERSION a line: the tool lists what any feature of the workspace would
+bring, and a report about a crate that is not there costs somebody an afternoon. What Cargo does not know is added: the
+certificates, and what a static binary carries of the C library and of Rust's own.
 """
 
 import argparse
@@ -24,6 +26,22 @@ def component(kind, name, version, purl, license_id, description):
         "description": description,
         "licenses": [{"expression": license_id}],
     }
+
+
+def prune(bom, crates):
+    def is_there(each):
+        return f"{each['name']}@{each['version']}" in crates
+
+    bom["components"] = [each for each in bom["components"] if is_there(each)]
+    missing = crates - {f"{each['name']}@{each['version']}" for each in [bom["metadata"]["component"], *bom["components"]]}
+    if missing:
+        sys.exit(f"sbom.py: cargo-cyclonedx does not know {' '.join(sorted(missing))}")
+    kept = {each["bom-ref"] for each in [bom["metadata"]["component"], *bom["components"]]}
+    bom["dependencies"] = [
+        {**each, "dependsOn": [ref for ref in each.get("dependsOn", []) if ref in kept]}
+        for each in bom["dependencies"]
+        if each["ref"] in kept
+    ]
 
 
 def complete(bom, about):
@@ -62,9 +80,13 @@ def main():
     parser.add_argument("file", type=pathlib.Path)
     for flag in ("--version", "--digest", "--certifi", "--rust", "--glibc"):
         parser.add_argument(flag, required=True)
+    parser.add_argument("--workspace", required=True)
+    parser.add_argument("--crates", type=pathlib.Path, required=True)
     parser.add_argument("--glibc-package")
     about = parser.parse_args()
-    bom = json.loads(about.file.read_text())
+    # Refs have no folder of this machine in them.
+    bom = json.loads(about.file.read_text().replace(f"file://{about.workspace}", "file://"))
+    prune(bom, set(about.crates.read_text().split()))
     json.dump(complete(bom, about), sys.stdout, indent=1, sort_keys=True)
     print()
 

@@ -19,7 +19,8 @@ use ghostsync_k8s::{ctl, environment, health, lint, manifest, restore, run};
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     // A panic has told itself on stderr already; its exit code is to be one of ours.
-    let ended = std::panic::catch_unwind(|| if is_ghostsync(&words) { ghostsync_cli::run(words) } else { begin(&words) });
+    let ended =
+        std::panic::catch_unwind(|| if is_ghostsync(&words) { ghostsync_cli::run(words) } else { begin(&words) });
     ended.unwrap_or(Exit::Failed).into()
 }
 
