@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-MAX_IMAGE_MB=25
+MAX_IMAGE_BYTES=25000000
 LIMIT_SECONDS=60 # for each container, and for each thing that is waited for
 
 say() { printf 'image-test: %s\n' "$*" >&2; }
@@ -65,10 +65,11 @@ compile_again() {
 check_archive() {
   python3 scripts/image/test_oci.py 2>"$work/output" || { cat "$work/output" >&2; fail 'the tests of oci.py'; }
   cat "$work/shown"
-  local megabyte=1000000
-  say "the image is $(($(stat --format %s "$archive") / megabyte)) MB as an archive and in a registry," \
-    "$(($(value_of unpacked_bytes) / megabyte)) MB unpacked"
-  [ "$(stat --format %s "$archive")" -le $((MAX_IMAGE_MB * megabyte)) ] || fail "larger than $MAX_IMAGE_MB MB"
+  local packed unpacked
+  packed=$(stat --format %s "$archive") unpacked=$(value_of unpacked_bytes)
+  say "$(awk -v packed="$packed" -v unpacked="$unpacked" \
+    'BEGIN { printf "the image is %.1f MB as an archive and in a registry, %.1f MB unpacked", packed / 1e6, unpacked / 1e6 }')"
+  [ "$packed" -le "$MAX_IMAGE_BYTES" ] || fail "larger than $MAX_IMAGE_BYTES bytes"
 
   # Packed once more, from copies that are new.
   python3 scripts/image/oci.py unpack "$archive" "$work/first" --uid 1
@@ -114,7 +115,7 @@ PYTHON
 bundle() { # NAME OPTION... -- ARGUMENT...
   local name=$1
   shift
-  python3 scripts/image/oci.py unpack "$archive" "$work/$name" --uid "$uid" --hostname "$name" "$@"
+  python3 scripts/image/oci.py unpack "$archive" "$work/bundles/$name" --uid "$uid" --hostname "$name" "$@"
   containers+=("$name")
 }
 
@@ -122,9 +123,9 @@ bundle() { # NAME OPTION... -- ARGUMENT...
 run() { # NAME OPTION... -- ARGUMENT...
   local name=$1 code=0
   bundle "$@"
-  timeout --kill-after=5 "$LIMIT_SECONDS" runc --root "$work/runc" run --bundle "$work/$name" "$name" \
+  timeout --kill-after=5 "$LIMIT_SECONDS" runc --root "$work/runc" run --bundle "$work/bundles/$name" "$name" \
     </dev/null >"$work/$name.out" 2>"$work/$name.err" || code=$?
-  rm -rf "${work:?}/$name"
+  rm -rf "$work/bundles/$name"
   return "$code"
 }
 
@@ -168,7 +169,7 @@ live_in_runc() {
   bundle sync "${repository[@]}" --mount "$work/data:/data:ro" --mount "$work/state:/run/ghostsync" \
     --mount "$work/last-words:/dev/termination-log" --mount "$work/hosts:/etc/hosts:ro" \
     --mount "$work/resolv.conf:/etc/resolv.conf:ro" -- sync "${pod[@]}" --owner first --quiet 200ms
-  runc --root "$work/runc" run --bundle "$work/sync" sync </dev/null >"$work/sync.out" 2>"$work/sync.err" &
+  runc --root "$work/runc" run --bundle "$work/bundles/sync" sync </dev/null >"$work/sync.out" 2>"$work/sync.err" &
   local runner=$!
   started+=("$runner")
   wait_for 'sync serves its socket' ctl_status
