@@ -251,17 +251,17 @@ TOML
   client run --rm --snapshotter native --read-only "$name" asked >"$at/out" 2>&1 || true
   grep -q '^Usage: ghostsync-k8s' "$at/out" || { cat "$at/out" "$at/log" >&2; fail 'the image does not start'; }
   # With arguments those are all that is run, by the image's own user: whose the receipt is tells who that was.
-  mkdir "$at"/{data,state}
-  cp -R "$work/repository" "$at/repository"
-  chown -R 65532:65532 "$at"/{data,state,repository}
+  mkdir -p "$at"/volumes/{data,state}
+  cp -R "$work/repository" "$at/volumes/repository"
+  chown -R 65532:65532 "$at/volumes"
   client run --rm --snapshotter native --read-only \
-    --mount "type=bind,src=$at/repository,dst=/repository,options=rbind:rw" \
-    --mount "type=bind,src=$at/data,dst=/data,options=rbind:rw" \
-    --mount "type=bind,src=$at/state,dst=/run/ghostsync,options=rbind:rw" \
+    --mount "type=bind,src=$at/volumes/repository,dst=/repository,options=rbind:rw" \
+    --mount "type=bind,src=$at/volumes/data,dst=/data,options=rbind:rw" \
+    --mount "type=bind,src=$at/volumes/state,dst=/run/ghostsync,options=rbind:rw" \
     "$name" once /ghostsync-k8s restore --repo /repository --path /data --owner third >"$at/out" 2>&1 ||
     { cat "$at/out" "$at/log" >&2; fail 'restore under containerd'; }
-  diff -r "$work/data" "$at/data" || fail 'a restore under containerd has something else'
-  [ "$(stat --format %u "$at/state/receipt.json")" = 65532 ] || fail 'the image ran as another user than its own'
+  diff -r "$work/data" "$at/volumes/data" || fail 'a restore under containerd has something else'
+  [ "$(stat --format %u "$at/volumes/state/receipt.json")" = 65532 ] || fail 'the image ran as another user than its own'
   say "ok: containerd imports $name, and its own user restores everything"
   kill "$daemon"
   wait "$daemon" || true
