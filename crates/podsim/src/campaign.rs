@@ -10,6 +10,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 
 use crate::Wrong;
+use crate::judge::End;
 use crate::judge::find::find;
 use crate::judge::verdict::{Tally, judge};
 use crate::pod::Control;
@@ -56,7 +57,7 @@ pub struct CampaignArgs {
     /// Where the pods live [default: a folder in /dev/shm or the system's for temporary files]
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Leave what failed where it is
+    /// Leave everything where it is: logs, volumes, journals, the store
     #[arg(long)]
     keep: bool,
 }
@@ -119,7 +120,7 @@ pub fn run(args: CampaignArgs) -> Result<bool, Wrong> {
                     };
                     let outcome = one(&plan);
                     tell(&name, args, &plan, &outcome);
-                    if !(args.keep && outcome.is_failure()) {
+                    if !args.keep {
                         let _ = std::fs::remove_dir_all(&plan.folder);
                     }
                     if let Ok(mut table) = table.lock() {
@@ -198,7 +199,12 @@ fn judged(plan: &RunPlan<'_>, finished: &Finished) -> Result<Outcome, Wrong> {
         outcome.wrong.extend(pod.record.trouble.iter().cloned());
         outcome.wrong.extend(verdict.untold.iter().map(|branch| format!("no log names {branch}")));
         // A sidecar that sees a port alone cannot know when the app has gone, and a mirror promises nothing: measured.
-        if matches!(plan.setup, Setup::Native | Setup::Shared) {
+        let is_promised = match plan.setup {
+            Setup::Native | Setup::Shared => true,
+            Setup::Classic => pod.end != End::Graceful,
+            Setup::Rclone => false,
+        };
+        if is_promised {
             outcome.wrong.extend(verdict.lost);
         }
     }

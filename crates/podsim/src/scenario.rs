@@ -106,6 +106,9 @@ pub struct Finished {
 /// What did not happen as it should, such as a pod that never starts.
 pub fn run(plan: &RunPlan<'_>) -> Result<Finished, Wrong> {
     let mut run = Run::new(plan)?;
+    if plan.scenario != Scenario::RestoreInterrupted {
+        run.fill(60, 10_000)?;
+    }
     match plan.scenario {
         Scenario::Rollout => run.rollout()?,
         Scenario::Drain => run.drain()?,
@@ -241,8 +244,8 @@ impl<'a> Run<'a> {
     }
 
     fn restore_interrupted(&mut self) -> Result<(), Wrong> {
-        let bytes = 4_000_000 + self.random.below(6_000_000);
-        self.fill(bytes)?;
+        let files = 60 + self.random.below(60);
+        self.fill(files, 100_000)?;
         let limit = 1_500_000 + self.random.below(2_000_000);
         let mut pod = self.begin(|pod| pod.limit_download = Some(limit))?;
         for _ in 0..=self.random.below(3) {
@@ -398,7 +401,7 @@ impl<'a> Run<'a> {
     }
 
     /// Puts content into the branch before there is a pod: as if one had ended long ago.
-    fn fill(&mut self, bytes: u64) -> Result<(), Wrong> {
+    fn fill(&mut self, files: u64, most_bytes: u64) -> Result<(), Wrong> {
         let name = "pod-0";
         let plan = PodPlan {
             name: name.to_owned(),
@@ -408,16 +411,13 @@ impl<'a> Run<'a> {
             backoff: Duration::ZERO,
             control: None,
         };
-        let mut written = 0;
         std::fs::create_dir_all(plan.data().join(name))?;
         let mut journal = Journal::open(&plan.journal())?;
-        while written < bytes {
+        for _ in 0..files {
             let name = format!("{name}/{:08x}", self.random.below(1 << 32));
-            let most = if self.random.percent(5) { 2_000_000 } else { 100_000 };
-            let length = self.random.below(most);
-            let content = content::encode(&name, 1, &self.random.bytes(usize::try_from(length)?));
-            std::fs::write(plan.data().join(&name), &content)?;
-            written += length;
+            let most = if self.random.percent(5) { most_bytes * 10 } else { most_bytes };
+            let length = usize::try_from(self.random.below(most))?;
+            std::fs::write(plan.data().join(&name), content::encode(&name, 1, &self.random.bytes(length)))?;
             journal.acknowledge(&What::File { name, version: 1 })?;
         }
         if self.setup == Setup::Rclone {

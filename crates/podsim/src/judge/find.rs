@@ -1,4 +1,5 @@
-//! What the store has when everything is over: head, forks and quarantine, restored and read.
+//! What the store has when everything is over: the head and the forks, restored and read. What is in quarantine alone
+//! counts as lost: nothing that these apps do is to be refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -46,9 +47,7 @@ pub fn find(finished: &Finished, setup: Setup, programs: &Programs, folder: &Pat
         if let Some(head) = snapshots.iter().rfind(|snapshot| snapshot.branch == "main") {
             found.head = reader.read(head).await?.clone();
         }
-        let aside =
-            |snapshot: &&Snapshot| ["fork/", "quarantine/"].iter().any(|kind| snapshot.branch.starts_with(kind));
-        for snapshot in snapshots.iter().filter(aside) {
+        for snapshot in snapshots.iter().filter(|snapshot| snapshot.branch.starts_with("fork/")) {
             let place = reader.read(snapshot).await?.clone();
             found.forks.push(Fork { branch: snapshot.branch.clone(), place, is_told: log.contains(&snapshot.branch) });
         }

@@ -37,7 +37,7 @@ impl Place {
 pub struct Found {
     /// In the head of the branch.
     pub head: Place,
-    /// On forks, or in quarantine.
+    /// On forks.
     pub forks: Vec<Fork>,
 }
 
