@@ -23,13 +23,13 @@ use crate::store::Server;
 pub struct CampaignArgs {
     /// Which scenarios; may be repeated [default: all]
     #[arg(long, value_enum)]
-    scenario: Vec<Scenario>,
+    pub(crate) scenario: Vec<Scenario>,
     /// Which set-ups; may be repeated [default: native]
     #[arg(long, value_enum)]
-    setup: Vec<Setup>,
+    pub(crate) setup: Vec<Setup>,
     /// How many runs of each
     #[arg(long, default_value = "10")]
-    runs: u64,
+    pub(crate) runs: u64,
     /// How many at once: they mostly sleep
     #[arg(long, default_value = "24")]
     parallel: u64,
@@ -41,10 +41,10 @@ pub struct CampaignArgs {
     seconds: Option<u64>,
     /// Do something wrong, to see that it is found
     #[arg(long, value_enum)]
-    control: Option<Control>,
+    pub(crate) control: Option<Control>,
     /// `sync --max-wait`, instead of its default
     #[arg(long)]
-    max_wait: Option<String>,
+    pub(crate) max_wait: Option<String>,
     /// Seconds between two runs of `rclone sync`
     #[arg(long, default_value = "15")]
     rclone_seconds: u64,
@@ -72,12 +72,12 @@ struct Row {
 
 type Table = BTreeMap<(Scenario, usize), Row>;
 
-/// Runs it; returns whether nothing failed.
+/// Runs it, and prints its table; returns how many runs have failed.
 ///
 /// # Errors
 /// What keeps it from beginning.
-pub fn run(args: CampaignArgs) -> Result<bool, Wrong> {
-    let programs = programs(&args)?;
+pub fn run(args: &CampaignArgs) -> Result<u64, Wrong> {
+    let programs = programs(args)?;
     let (network, _held) = network()?;
     let scenarios = if args.scenario.is_empty() { Scenario::value_variants() } else { args.scenario.as_slice() };
     let setups = if args.setup.is_empty() { &[Setup::Native][..] } else { args.setup.as_slice() };
@@ -87,8 +87,10 @@ pub fn run(args: CampaignArgs) -> Result<bool, Wrong> {
     });
     let base = base.join(format!("podsim-{}", std::process::id()));
     std::fs::create_dir_all(&base)?;
-    let server =
-        if scenarios.contains(&Scenario::StoreDown) { Some(Server::start(&base.join("server"))?) } else { None };
+    let mut scenarios = scenarios.to_vec();
+    let needs_server = scenarios.contains(&Scenario::StoreDown);
+    let server = if needs_server { Server::start(&base.join("server"))? } else { None };
+    scenarios.retain(|scenario| *scenario != Scenario::StoreDown || server.is_some());
 
     let jobs: Vec<_> = (0..args.runs)
         .flat_map(|run| setups.iter().map(move |setup| (run, *setup)))
@@ -99,7 +101,7 @@ pub fn run(args: CampaignArgs) -> Result<bool, Wrong> {
     let began = Instant::now();
     std::thread::scope(|scope| {
         for slot in 0..args.parallel.clamp(1, 250) {
-            let (jobs, next, table, args, base, programs) = (&jobs, &next, &table, &args, &base, &programs);
+            let (jobs, next, table, args, base, programs) = (&jobs, &next, &table, args, &base, &programs);
             let server = server.as_ref();
             scope.spawn(move || {
                 while let Some((run, setup, scenario)) = jobs.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
@@ -139,7 +141,7 @@ pub fn run(args: CampaignArgs) -> Result<bool, Wrong> {
     if !args.keep {
         let _ = std::fs::remove_dir_all(&base);
     }
-    Ok(table.values().all(|row| row.failed == 0))
+    Ok(table.values().map(|row| row.failed).sum())
 }
 
 fn label(value: impl ValueEnum) -> String {

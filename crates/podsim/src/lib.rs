@@ -8,6 +8,7 @@
 pub mod app;
 pub mod campaign;
 pub mod content;
+pub mod controls;
 pub mod journal;
 pub mod judge;
 pub mod kubelet;

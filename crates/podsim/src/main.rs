@@ -17,13 +17,16 @@ struct Cli {
 enum Command {
     /// Run scenarios many times, and print what was lost
     Campaign(Box<CampaignArgs>),
+    /// Do something wrong in each of the ways that are known, and see that it is found
+    Controls(Box<CampaignArgs>),
     /// Be the app of a pod
     App(Box<AppArgs>),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Campaign(args) => podsim::campaign::run(*args),
+        Command::Campaign(args) => podsim::campaign::run(&args).map(|failed| failed == 0),
+        Command::Controls(args) => podsim::controls::run(&args),
         Command::App(args) => app(*args).map(|()| true),
     };
     match done {

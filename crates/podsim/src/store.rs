@@ -93,6 +93,9 @@ async fn create(url: &str, variables: &[(String, String)]) -> Result<RepositoryI
     Ok(Repository::create(store, create, OpenOptions::default()).await?.id())
 }
 
+/// What a script of `scripts/stores` ends with where its server is not installed.
+const NOT_INSTALLED: i32 = 77;
+
 /// An S3 server of this machine; ended when it is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -104,14 +107,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `scripts/stores/garage.sh`.
+    /// Starts `scripts/stores/garage.sh`; `None`, with a word about it, where that is not installed.
     ///
     /// # Errors
-    /// If it is not installed, or does not start.
-    pub fn start(folder: &Path) -> Result<Self, Wrong> {
+    /// If it does not start.
+    pub fn start(folder: &Path) -> Result<Option<Self>, Wrong> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/stores/garage.sh");
         let output =
             Command::new(&script).arg("start").arg(folder).arg("0").env("GHOSTSYNC_STORE_SECONDS", "14400").output()?;
+        if output.status.code() == Some(NOT_INSTALLED) {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            return Ok(None);
+        }
         if !output.status.success() {
             return Err(format!("no S3 server: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
@@ -122,13 +129,13 @@ impl Server {
             found.map(|(_, value)| *value).ok_or(format!("garage.sh tells no {name}"))
         };
         let variables = settings.iter().filter(|(name, _)| name.starts_with("AWS_"));
-        Ok(Self {
+        Ok(Some(Self {
             address: setting("AWS_ENDPOINT_URL")?.trim_start_matches("http://").parse()?,
             bucket: setting("BUCKET")?.to_owned(),
             variables: variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             folder: folder.to_owned(),
             script,
-        })
+        }))
     }
 }
 

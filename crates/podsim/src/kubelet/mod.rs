@@ -287,10 +287,13 @@ impl Kubelet {
             return;
         }
         self.is_ending = true;
+        self.is_losing_sandbox = false;
         let budget = grace_seconds.unwrap_or(self.grace_seconds);
         for (index, container) in self.containers.iter_mut().enumerate() {
             container.stage = match container.stage {
                 Stage::Waiting { .. } | Stage::Over => Stage::Over,
+                // Its sandbox was lost a moment ago.
+                Stage::Killed => Stage::Killed,
                 _ if container.spec.has_hook && budget > 0 => {
                     container.has_hook_running = true;
                     actions.push(Action::Hook(index));

@@ -166,6 +166,15 @@ fn after_the_loss_of_the_sandbox_everything_begins_again_when_everything_is_dead
 }
 
 #[test]
+fn a_pod_that_is_deleted_while_its_sandbox_is_lost_is_not_begun_again() {
+    let mut node = Node::running(&native());
+    node.at(50.0, Event::SandboxLost);
+    assert_eq!(node.at(50.1, DELETE), [], "everything is being killed already");
+    node.at(50.2, exited(APP));
+    assert_eq!(node.at(50.2, exited(SYNC)), [Action::Gone]);
+}
+
+#[test]
 fn a_node_without_power_takes_everything_with_it_hooks_too() {
     let mut node = Node::running(&classic());
     node.at(100.0, DELETE);
