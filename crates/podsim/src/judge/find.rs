@@ -75,11 +75,10 @@ async fn starts_too_early(pod: &Ended, snapshots: &[Snapshot], reader: &mut Read
         };
         // Those of this pod that came later began later; those of others that began before were committed before the
         // claim, or never.
-        let began_before = |snapshot: &&Snapshot| {
+        let began_before = |snapshot: &Snapshot| {
             Duration::try_from_secs_f64(snapshot.time.as_nanosecond() as f64 / 1e9).is_ok_and(|time| time <= *restored)
         };
-        let on_main = snapshots.iter().filter(|snapshot| snapshot.branch == "main");
-        let head = on_main.filter(began_before).next_back();
+        let head = snapshots.iter().rfind(|snapshot| snapshot.branch == "main" && began_before(snapshot));
         let id = head.map(|head| head.id.to_string());
         let named = receipt["snapshot"].as_str().map(str::to_owned);
         if id != named {

@@ -232,12 +232,12 @@ impl Kubelet {
 
     fn start(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for (index, container) in self.containers.iter_mut().enumerate() {
-            if let Stage::Waiting { not_before } = container.stage {
-                if now >= not_before {
-                    let probe_at = container.spec.has_startup_probe.then_some(now + PROBE_PERIOD);
-                    container.stage = Stage::Running { is_started: probe_at.is_none(), probe_at };
-                    actions.push(Action::Start(index));
-                }
+            if let Stage::Waiting { not_before } = container.stage
+                && now >= not_before
+            {
+                let probe_at = container.spec.has_startup_probe.then_some(now + PROBE_PERIOD);
+                container.stage = Stage::Running { is_started: probe_at.is_none(), probe_at };
+                actions.push(Action::Start(index));
             }
             if let Stage::Running { is_started, probe_at: Some(at) } = container.stage
                 && now >= at
