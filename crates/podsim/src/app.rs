@@ -113,7 +113,9 @@ impl Writer {
     fn open(args: &AppArgs) -> Result<Self, Wrong> {
         let folder = args.dir.join(&args.name);
         std::fs::create_dir_all(&folder)?;
-        let mut random = Random::new(args.seed);
+        // Another life of the same pod does other things.
+        let promised = std::fs::metadata(&args.journal).map_or(0, |journal| journal.len());
+        let mut random = Random::new(args.seed.wrapping_add(promised));
         let database = Connection::open(folder.join("notes.db"))?;
         // A database keeps the mode that it was made with, if it is the write-ahead log.
         let mode = if random.percent(50) { "wal" } else { "delete" };
@@ -160,8 +162,9 @@ impl Writer {
     fn write_new(&mut self) -> Result<What, Wrong> {
         let folder = format!("{}/{}", self.args.name, self.random.below(12));
         std::fs::create_dir_all(self.args.dir.join(&folder))?;
-        let name = format!("{folder}/{:08x}", self.random.below(1 << 32));
-        let version = self.versions.get(&name).map_or(1, |version| version + 1);
+        // No name comes twice: what is written in place would tear what was promised before.
+        let name = format!("{folder}/{:016x}", self.random.bits());
+        let version = 1;
         let bytes = self.content(&name, version);
         make_durable(&self.args.dir.join(&name), &bytes)?;
         self.versions.insert(name.clone(), version);
