@@ -47,11 +47,13 @@ for folder in {00..19}; do
   head -c 200000 /dev/urandom | split -b 4000 -a 3 - "$work/content/$folder/text-"
 done
 files=$(find "$work/content" -type f | wc -l)
-id=$("$programs/ghostsync" init 2>&1 | grep -oE '[0-9a-f]{32}' | head -1)
+id=$("$programs/ghostsync" init --commit-mode detect 2>&1 | grep -oE '[0-9a-f]{32}' | head -1)
 "$programs/ghostsync" backup --cache-dir "$work/cache" "$work/content" >"$work/log" 2>&1
 rm -rf "$work/content" "$work/cache"
 
-restore() { timeout 60 "${pod[@]}" restore --genesis "$id" 2>>"$work/log"; }
+restore() {
+  timeout 60 "${pod[@]}" restore --genesis "$id" 2>>"$work/log" || { tail -5 "$work/log" >&2; exit 1; }
+}
 
 follow() { # until the app may start
   "${pod[@]}" sync --listen "127.0.0.1:$port" 2>"$work/sync.log" &

@@ -42,7 +42,7 @@ impl Listener {
 }
 
 #[test]
-fn a_heartbeat_is_told_after_passes_and_looks_that_go_well_and_not_while_nothing_can_be_saved() {
+fn a_heartbeat_is_told_after_passes_and_looks_that_go_well_and_not_while_the_directory_is_refused() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
     assert_eq!(pod.restore().code, Some(0));
@@ -50,17 +50,14 @@ fn a_heartbeat_is_told_after_passes_and_looks_that_go_well_and_not_while_nothing
     let sidecar = pod.sync_with(&["--interval=100ms", &format!("--heartbeat={}", listener.url)]);
     wait_for("it is told again and again", || listener.told() > 3);
 
-    // The looks go on, and go well: the head can be read, but nothing can be stored.
-    let away = cluster.folder.path().join("away");
-    std::fs::rename(cluster.repository_folder(), &away).expect("moved");
-    pod.write("post", "not saved yet");
-    let failed = || sidecar.metric(r#"ghostsync_sync_total{result="error"}"#).unwrap_or_default();
-    wait_for("it fails", || failed() > 0.0);
-    let told = listener.told();
-    wait_for("it fails again", || failed() > 3.0);
+    std::fs::remove_file(pod.data.join("post")).expect("removed");
+    wait_for("it is refused", || sidecar.metric(r#"ghostsync_guard_refused{guard="empty"}"#) == Some(1.0));
+    let looks = || sidecar.metric(r#"ghostsync_store_requests_total{op="head",code="not-found"}"#).unwrap_or_default();
+    let (told, looked) = (listener.told(), looks());
+    wait_for("the looks go on, and go well", || looks() > looked + 5.0);
     assert!(listener.told() <= told + 1, "the one that was under way, and no other");
-    std::fs::rename(&away, cluster.repository_folder()).expect("moved");
-    wait_for("it is saved", || cluster.head_files() == files(&[("post", "not saved yet")]));
+    pod.write("post", "again");
+    wait_for("it is saved", || cluster.head_files() == files(&[("post", "again")]));
     wait_for("it is told again", || listener.told() > told + 2);
     assert_eq!(sidecar.terminate().code, Some(0));
 }
