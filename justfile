@@ -187,6 +187,17 @@ bench *ARGS="all":
     cargo run --release --locked --quiet --manifest-path bench/Cargo.toml -- \
       --ghostsync "${CARGO_TARGET_DIR:-target}/release/ghostsync" {{ ARGS }}
 
+# How long a pod's start, its restart and its final snapshot take, beside a plain restore (three minutes; docs/kubernetes.md)
+k8s-times:
+    cargo build --release --locked --bin ghostsync --bin ghostsync-k8s
+    cargo build --release --locked --quiet --manifest-path bench/Cargo.toml
+    scripts/k8s-times.sh
+
+# What an idle sidecar with 10,000 files costs: memory, processor, requests (two minutes; docs/kubernetes.md)
+k8s-idle:
+    cargo build --release --locked --bin ghostsync --bin ghostsync-k8s
+    scripts/k8s-idle.sh
+
 # Micro-benchmarks of the library's parts (crates/ghostsync-core/benches)
 micro *ARGS:
     cargo bench --package ghostsync-core --all-features --bench micro -- {{ ARGS }}

@@ -23,13 +23,14 @@ mod store;
 mod trees;
 mod walk;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use bench::Bench;
-use failure::{Failure, Outcome};
+use failure::{Failure, Outcome, Tried};
 use results::{Key, Medium, Results, Scenario};
 use store::StoreKind;
 use trees::Tree;
@@ -96,6 +97,11 @@ enum What {
     Curve,
     /// Make the report again from what was measured
     Report,
+    /// Pass connections on to a store over the slow line, until standard input ends; prints where it listens
+    Line {
+        /// Where the store listens
+        store: SocketAddr,
+    },
     /// Run a command and write what it took (how the bench starts everything)
     #[command(hide = true)]
     Measured {
@@ -114,7 +120,11 @@ fn main() -> ExitCode {
             Err(failure) => complain(&failure),
         };
     }
-    match run(cli) {
+    let done = match cli.command {
+        What::Line { store } => pass_on(store),
+        _ => run(cli),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => complain(&failure),
     }
@@ -123,6 +133,14 @@ fn main() -> ExitCode {
 fn complain(failure: &Failure) -> ExitCode {
     eprintln!("bench: {failure}");
     ExitCode::FAILURE
+}
+
+/// For a script that measures something else over the line.
+fn pass_on(store: SocketAddr) -> Outcome<()> {
+    let line = line::Line::start(store)?;
+    println!("{}", line.address);
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).tried(|| "read standard input".into())?;
+    Ok(())
 }
 
 fn run(cli: Cli) -> Outcome<()> {
@@ -154,7 +172,7 @@ fn run(cli: Cli) -> Outcome<()> {
         }
         What::History => vec![history::KEY],
         What::Curve => vec![curve::KEY],
-        What::Report | What::Measured { .. } => Vec::new(),
+        What::Report | What::Line { .. } | What::Measured { .. } => Vec::new(),
     };
     for key in &plan {
         measure_one(&bench, *key, &peers)?;

@@ -151,7 +151,10 @@ pub struct SyncArgs {
     /// A changed directory is saved when it has been quiet for so long …
     #[arg(long, env = "GHOSTSYNC_QUIET", value_name = "DURATION", default_value = "2s")]
     pub quiet: Span,
-    /// … or was changed so long ago
+    /// … or was changed so long ago; three times as long as a pass takes, if that is longer …
+    #[arg(long, env = "GHOSTSYNC_MIN_WAIT", value_name = "DURATION", default_value = "3s")]
+    pub min_wait: Span,
+    /// … and never longer than this
     #[arg(long, env = "GHOSTSYNC_MAX_WAIT", value_name = "DURATION", default_value = "15s")]
     pub max_wait: Span,
     /// How often the whole directory is listed, whatever the watch has seen
@@ -160,6 +163,9 @@ pub struct SyncArgs {
     /// Where probes and metrics are served
     #[arg(long, env = "GHOSTSYNC_LISTEN", value_name = "ADDRESS", default_value = ":9108")]
     pub listen: String,
+    /// An address that is asked for (GET, http or https) after a pass or a look that went well, at most once an interval
+    #[arg(long, env = "GHOSTSYNC_HEARTBEAT", value_name = "URL", hide_env_values = true)]
+    pub heartbeat: Option<String>,
     /// Refuse a snapshot that would remove more: a number, or a percentage of the parent's entries
     #[arg(long, env = "GHOSTSYNC_MAX_DELETE", value_name = "N|P%", default_value = "25%")]
     pub max_delete: Cap,

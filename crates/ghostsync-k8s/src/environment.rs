@@ -28,7 +28,9 @@ pub enum Wrong {
 /// [`Wrong`].
 pub fn parse(words: &[OsString], variables: &[(OsString, OsString)]) -> std::result::Result<Cli, Wrong> {
     let command = Cli::command();
-    check_variables(&command, variables).map_err(Wrong::Setting)?;
+    if reads_variables(&command, words) {
+        check_variables(&command, variables).map_err(Wrong::Setting)?;
+    }
     let command = match file_named(words, variables) {
         Some(path) => with_file(command, &path).map_err(Wrong::Setting)?,
         None => command,
@@ -40,6 +42,13 @@ pub fn parse(words: &[OsString], variables: &[(OsString, OsString)]) -> std::res
 pub(crate) fn known(command: &clap::Command) -> BTreeSet<OsString> {
     let own = command.get_arguments().filter_map(|arg| arg.get_env().map(OsStr::to_owned));
     own.chain(command.get_subcommands().flat_map(known)).collect()
+}
+
+/// Whether what is called reads variables at all. One that does not, `lint` say, is called in places where others are
+/// set.
+fn reads_variables(command: &clap::Command, words: &[OsString]) -> bool {
+    let called = words.get(1).and_then(|word| command.find_subcommand(word));
+    called.is_none_or(|called| !known(called).is_empty())
 }
 
 /// Refuses variables that look like ours and are not: a typing error would otherwise be a setting that is not in force.
@@ -187,6 +196,17 @@ mod tests {
         let message = setting("g sync --repo r --path /data", &[("GHOSTSYNC_INTERVALS", "30s")]);
         assert_eq!(message, "GHOSTSYNC_INTERVALS is no setting of ghostsync-k8s");
         assert_eq!(setting("g sync", &[("GHOSTSYNC_REPO", "")]), "GHOSTSYNC_REPO is set, but empty");
+    }
+
+    #[test]
+    fn a_command_that_reads_no_variables_refuses_none() {
+        let variables = [("GHOSTSYNC_REPOSITORIES", "x"), ("GHOSTSYNC_REPO", "")];
+        for words in ["g lint pod.yaml", "g manifest --mode native", "g health --url http://127.0.0.1:2368/"] {
+            assert!(parsed(words, &variables).is_ok(), "{words}");
+        }
+        for words in ["g restore --path /data", "g sync", "g ctl status"] {
+            assert!(matches!(parsed(words, &variables[..1]), Err(Wrong::Setting(_))), "{words}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use ghostsync_core::{Error, ErrorKind, Result};
 use ghostsync_k8s::args::{Cli, Command};
 use ghostsync_k8s::log::{self, Level};
 use ghostsync_k8s::pod::StoreSource;
-use ghostsync_k8s::{ctl, environment, health, lint, manifest, restore, run};
+use ghostsync_k8s::{ctl, environment, health, lint, manifest, memory, restore, run};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -30,7 +30,14 @@ fn is_ghostsync(words: &[OsString]) -> bool {
 
 fn begin(words: &[OsString]) -> Exit {
     match environment::parse(words, &std::env::vars_os().collect::<Vec<_>>()) {
-        Ok(cli) => with_runtime(cli).unwrap_or_else(|error| fail(&error)),
+        Ok(cli) => {
+            if matches!(cli.command, Command::Sync(_))
+                && let Err(error) = memory::stay_small(words)
+            {
+                log::info(&format!("cannot start again with less memory: {error}"));
+            }
+            with_runtime(cli).unwrap_or_else(|error| fail(&error))
+        }
         Err(environment::Wrong::Words(error)) => {
             // Nobody reading the help is no failure.
             let _ = error.print();

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::args::SyncArgs;
 use crate::control::Socket;
+use crate::heartbeat::HeartbeatUrl;
 use crate::lifecycle::{Action, Began, Cause, Event, Lifecycle, Looked, Pass, Passed, Timing};
 use crate::log::{self, Level};
 use crate::maintain::rules;
@@ -40,11 +41,13 @@ pub async fn run(args: SyncArgs, source: StoreSource, shutdown: impl Future<Outp
     let timing = Timing {
         interval: args.interval.0,
         quiet: args.quiet.0,
+        min_wait: args.min_wait.0,
         max_wait: args.max_wait.0,
         rescan: args.rescan.0,
         grace: args.pod.grace_period.0,
         maintain: (rules(&args.keep).is_some() || args.keep.prune).then_some(args.keep.maintain_every.0),
     };
+    let heartbeat = args.heartbeat.as_deref().map(|url| HeartbeatUrl::new(url, args.interval.0)).transpose()?;
     let termination_log = args.pod.termination_log.clone();
     let work = Work::new(args.clone(), source)?;
     let socket = Socket::listen(&args.pod.place.socket())?;
@@ -79,6 +82,7 @@ pub async fn run(args: SyncArgs, source: StoreSource, shutdown: impl Future<Outp
         answering: Vec::new(),
         last: None,
         failure: None,
+        heartbeat,
         termination_log,
     };
     if watch.is_none() {
@@ -138,6 +142,8 @@ struct Following {
     last: Option<(Pass, Passed, Told)>,
     /// What the last pass that failed said, if none has gone well since.
     failure: Option<Told>,
+    /// Who else is told that all is well.
+    heartbeat: Option<HeartbeatUrl>,
     termination_log: std::path::PathBuf,
 }
 
@@ -202,7 +208,7 @@ impl Following {
                 }
             };
             let traffic = work.opened().map(|repository| Traffic {
-                requests: repository.store().requests(),
+                answers: repository.store().answers(),
                 sent_bytes: repository.store().sent_bytes(),
                 received_bytes: repository.store().received_bytes(),
             });
@@ -249,7 +255,9 @@ impl Following {
     fn ended(&mut self, ended: Ended) -> Event {
         let Ended { event, told, traffic, volume_used_ratio } = ended;
         self.shared.status(|status| {
-            status.traffic = traffic.unwrap_or(status.traffic);
+            if let Some(traffic) = traffic {
+                status.traffic = traffic;
+            }
             status.volume_used_ratio = volume_used_ratio.or(status.volume_used_ratio);
             if let Some(receipt) = &told.receipt {
                 (status.epoch, status.snapshot) = (receipt.epoch, receipt.snapshot);
@@ -284,7 +292,23 @@ impl Following {
                 self.last = Some((pass, passed, told));
             }
         }
+        self.tell_heartbeat(event);
         event
+    }
+
+    /// Tells the heartbeat what went well. A look that finds the branch as it was says nothing about a directory that
+    /// could not be saved.
+    fn tell_heartbeat(&mut self, event: Event) {
+        let Some(heartbeat) = &mut self.heartbeat else { return };
+        let is_refused = self.shared.status(|status| status.refused_by.is_some());
+        let is_well = match event {
+            Event::Passed(Passed::Saved { .. }) => true,
+            Event::Looked(Looked::Still) => self.failure.is_none() && !is_refused,
+            _ => false,
+        };
+        if is_well {
+            heartbeat.beat(self.shared.now());
+        }
     }
 
     /// SIGTERM has come: the last words, in case that there is no time for others.

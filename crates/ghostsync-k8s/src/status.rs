@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ghostsync_core::guard::Guard;
 use ghostsync_core::id::SnapshotId;
-use ghostsync_core::store::RequestCounts;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -29,9 +28,10 @@ const GUARDS: [Guard; 7] = [
 ];
 
 /// What every request, and every byte, was for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Traffic {
-    pub(crate) requests: RequestCounts,
+    /// By operation and code.
+    pub(crate) answers: BTreeMap<(&'static str, &'static str), u64>,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
 }
@@ -127,15 +127,13 @@ impl Status {
             "How long the restore at the start took",
             &restore_seconds.into_iter().collect::<Vec<_>>(),
         );
-        let counts = self.traffic.requests;
-        let requests = [
-            (r#"{op="put"}"#, counts.put),
-            (r#"{op="get"}"#, counts.get),
-            (r#"{op="list"}"#, counts.list),
-            (r#"{op="delete"}"#, counts.delete),
-            (r#"{op="head"}"#, counts.head),
-        ];
-        page.counter("store_requests_total", "Requests to the store", &requests.map(|(op, count)| (op, count as f64)));
+        let answers = self.traffic.answers.iter();
+        let answers = answers.map(|((op, code), count)| (format!(r#"{{op="{op}",code="{code}"}}"#), *count as f64));
+        page.counter(
+            "store_requests_total",
+            "Requests that the store has answered, by what was asked and what came of it",
+            &answers.collect::<Vec<_>>(),
+        );
         let bytes = [
             (r#"{direction="up"}"#, self.traffic.sent_bytes as f64),
             (r#"{direction="down"}"#, self.traffic.received_bytes as f64),
@@ -232,6 +230,7 @@ mod tests {
             pass_seconds: 1.5,
             snapshot: Some(SnapshotId::from_bytes([1; 32])),
             holds: true,
+            traffic: Traffic { answers: BTreeMap::from([(("put", "exists"), 2)]), ..Traffic::default() },
             ..Status::default()
         };
         let page = status.metrics(Duration::from_secs(25));
@@ -243,7 +242,7 @@ mod tests {
             "ghostsync_sync_total{result=\"noop\"} 0",
             "ghostsync_sync_duration_seconds_count 4",
             "ghostsync_holder 1",
-            "# TYPE ghostsync_store_requests_total counter",
+            "ghostsync_store_requests_total{op=\"put\",code=\"exists\"} 2",
         ] {
             assert!(page.lines().any(|there| there == line), "{line} in {page}");
         }

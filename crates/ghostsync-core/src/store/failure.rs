@@ -35,6 +35,17 @@ pub(super) fn is_absent(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. }) && explain(error).0 == ErrorKind::NotFound
 }
 
+/// Names an answer that is no success: what a caller may have asked for in so many words, or the kind of the error.
+pub(super) fn code(error: &object_store::Error) -> &'static str {
+    use object_store::Error as E;
+    match error {
+        E::AlreadyExists { .. } => "exists",
+        E::Precondition { .. } => "precondition",
+        E::NotModified { .. } => "not-modified",
+        _ => explain(error).0.name(),
+    }
+}
+
 /// Tells whether there was no answer at all, or none that means anything: also when asked again.
 pub(super) fn is_unreachable(error: &object_store::Error) -> bool {
     explain(error).0 == ErrorKind::Unavailable

@@ -13,6 +13,7 @@ mod split;
 pub(crate) mod variables;
 mod webdav;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -168,6 +169,13 @@ impl Store {
     #[must_use]
     pub fn requests(&self) -> RequestCounts {
         self.counts.so_far()
+    }
+
+    /// The answers so far through this store and its clones, by what was asked (as in [`RequestCounts`]) and by a code:
+    /// `ok`, `not-modified`, `exists`, `precondition`, or the kind of the error.
+    #[must_use]
+    pub fn answers(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.counts.answers()
     }
 
     /// The bytes of bodies received so far through this store and its clones.

@@ -3,7 +3,8 @@
 //! One job runs at a time: the begin, a look at the head, a pass over the directory, maintenance. Its end is an event
 //! like any other. What must hold:
 //!
-//! - a change is followed by a pass: when the directory has been quiet, or has been changing for too long;
+//! - a change is followed by a pass: when the directory has been quiet, or has been changing for too long, which is
+//!   soon while passes are quick, and later while they are not;
 //! - whatever the watch has seen, everything is listed now and then, and at once when the watch lost something;
 //! - a store that cannot be reached is tried again, ever more slowly, and never ends anything;
 //! - a branch that is another's is never written to again: what is edited is kept on forks, ever more rarely;
@@ -19,6 +20,9 @@ use std::time::Duration;
 pub use action::{Action, Cause, Pass};
 pub use event::{Began, Event, Looked, Passed};
 
+/// A directory that is never quiet is saved so many times as long after its first change as a pass takes: a third of the
+/// time at most goes into passes. What one costs, in reading, requests and bytes, is in the time that it takes.
+const SHARE: u32 = 3;
 /// How long before the end of the grace period the program ends by itself, so that somebody hears why.
 const MARGIN: Duration = Duration::from_secs(1);
 /// What is left at least after SIGTERM, whenever it comes: the kubelet gives two seconds.
@@ -41,7 +45,9 @@ pub struct Timing {
     pub interval: Duration,
     /// A changed directory is saved when it has been quiet for so long …
     pub quiet: Duration,
-    /// … or was changed so long ago.
+    /// … or was changed so long ago, while passes are quick …
+    pub min_wait: Duration,
+    /// … and so long ago, however slow they are.
     pub max_wait: Duration,
     /// Between two passes whatever the watch has seen.
     pub rescan: Duration,
@@ -84,6 +90,10 @@ pub struct Lifecycle {
     is_watched: bool,
     dirty: Option<Dirty>,
     last_change: Option<Duration>,
+    /// How long after its first change a directory that is never quiet is saved.
+    wait: Duration,
+    /// When the pass that runs, or ran last, began.
+    pass_began: Duration,
     unsynced_since: Option<Duration>,
     /// A pass is wanted now, because somebody said so.
     asked: bool,
@@ -113,6 +123,8 @@ impl Lifecycle {
             is_watched: true,
             dirty: None,
             last_change: None,
+            wait: timing.min_wait.min(timing.max_wait),
+            pass_began: now,
             unsynced_since: None,
             asked: false,
             wanted: false,
@@ -273,6 +285,7 @@ impl Lifecycle {
         if !matches!(passed, Passed::NotYet | Passed::Stopped) {
             self.failures = 0;
             self.not_before = now;
+            self.wait = self.wait_after(now.saturating_sub(self.pass_began));
         }
         match passed {
             Passed::Saved { complete } => {
@@ -323,6 +336,13 @@ impl Lifecycle {
         self.has_ended = !(kept && pass.small_first);
     }
 
+    /// How long to wait after a pass that took so long. One that was slow, because it had a large file to store, says
+    /// little about the next: the wait grows by steps, and falls at once.
+    fn wait_after(&self, took: Duration) -> Duration {
+        let grown = took.saturating_mul(SHARE).min(self.wait.saturating_mul(2));
+        grown.max(self.timing.min_wait).min(self.timing.max_wait)
+    }
+
     fn pause(&mut self, now: Duration) {
         if self.ending.is_some() {
             self.not_before = now + FINAL_PAUSE;
@@ -345,7 +365,7 @@ impl Lifecycle {
     }
 
     fn due(&self, dirty: Dirty) -> Duration {
-        (dirty.last + self.timing.quiet).min(dirty.first + self.timing.max_wait)
+        (dirty.last + self.timing.quiet).min(dirty.first + self.wait)
     }
 
     /// When the next step of the final snapshot is due; while the app may still write, that is when there is something
@@ -432,6 +452,7 @@ impl Lifecycle {
         self.asked = false;
         self.wanted = false;
         self.dirty = None;
+        self.pass_began = now;
         self.rescan_at = now + self.timing.rescan;
         Pass { cause, small_first, release }
     }

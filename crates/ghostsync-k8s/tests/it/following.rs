@@ -120,12 +120,29 @@ fn an_idle_directory_makes_no_snapshots_and_lists_nothing() {
     assert_eq!(pod.restore().code, Some(0));
     let sidecar = pod.sync_with(&["--interval=100ms"]);
     sidecar.wait_until_started();
-    let heads = || sidecar.metric(r#"ghostsync_store_requests_total{op="head"}"#).unwrap_or_default();
+    let heads = || sidecar.metric(r#"ghostsync_store_requests_total{op="head",code="not-found"}"#).unwrap_or_default();
     let before = (cluster.state().commit.seq, sidecar.passes());
     let looked = heads();
     wait_for("it looks at the head", || heads() > looked + 5.0);
     assert_eq!((cluster.state().commit.seq, sidecar.passes()), before);
-    assert_eq!(sidecar.metric(r#"ghostsync_store_requests_total{op="list"}"#), Some(0.0));
+    let metrics = sidecar.get("/metrics").1;
+    assert!(!metrics.contains(r#"requests_total{op="list""#), "{metrics}");
+    assert_eq!(sidecar.terminate().code, Some(0));
+}
+
+#[test]
+fn a_sidecar_stays_small_in_the_process_that_was_started_unless_somebody_says_otherwise() {
+    let cluster = Cluster::with_files(&[("post", "saved")]);
+    let pod = cluster.pod("pod");
+    assert_eq!(pod.restore().code, Some(0));
+    let sidecar = pod.sync();
+    assert_eq!(sidecar.environment("MALLOC_ARENA_MAX").as_deref(), Some("1"));
+    assert_eq!(sidecar.environment("GHOSTSYNC_OWNER").as_deref(), Some("pod"));
+    // Its own pid, as the kubelet knows it, still ends it.
+    assert_eq!(sidecar.terminate().code, Some(0));
+    let mut command = pod.command(&["sync", "--listen=127.0.0.1:0"]);
+    let sidecar = crate::pod::Sidecar::start(command.env("MALLOC_ARENA_MAX", "4"));
+    assert_eq!(sidecar.environment("MALLOC_ARENA_MAX").as_deref(), Some("4"));
     assert_eq!(sidecar.terminate().code, Some(0));
 }
 

@@ -301,6 +301,12 @@ impl Sidecar {
         line.parse().ok()
     }
 
+    /// A variable of the process as it is.
+    pub(crate) fn environment(&self, name: &str) -> Option<String> {
+        let variables = fs::read_to_string(format!("/proc/{}/environ", self.child.id())).expect("a process");
+        variables.split('\0').find_map(|variable| Some(variable.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
         kill_process(pid, signal).expect("is there");

@@ -27,7 +27,7 @@ fn probes_and_metrics_are_served_and_nothing_can_be_asked_for_over_http() {
     assert!(sidecar.metric("ghostsync_volume_used_ratio").is_some_and(|ratio| (0.0..=1.0).contains(&ratio)));
     assert!(sidecar.metric("ghostsync_restore_duration_seconds").is_some());
     assert!(sidecar.metric(r#"ghostsync_last_success_timestamp_seconds{direction="up"}"#).is_some());
-    assert!(sidecar.metric(r#"ghostsync_store_requests_total{op="get"}"#).is_some_and(|count| count > 0.0));
+    assert!(sidecar.metric(r#"ghostsync_store_requests_total{op="get",code="ok"}"#).is_some_and(|count| count > 0.0));
     assert_eq!(sidecar.terminate().code, Some(0));
 }
 
