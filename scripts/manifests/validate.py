@@ -4,6 +4,7 @@
   validate.py schemas --kubernetes 1.29.0,1.37.0 [--crds DIR] [--without-schema GROUP]... [--elsewhere GROUP]... FILE...
   validate.py restricted FILE...     the Pod Security profile restricted, for every pod in the files
   validate.py patched REPORT FILE    a kustomization of FILE with the patches of a `lint --json` report, on stdout
+  validate.py panels DASHBOARD       the queries of a Grafana dashboard as recording rules, on stdout
   validate.py same FILE FILE         do two files hold the same objects, comments and order of keys apart?
 
 Built-in kinds are checked by kubernetes-validate, strictly, in each version; custom kinds by the definitions in DIR,
@@ -180,10 +181,20 @@ def check_patched(arguments):
     return [] if patches else ["the report has no finding"], yaml.safe_dump(kustomization)
 
 
+def check_panels(arguments):
+    """Prometheus has no check for queries alone, but parses those of rules."""
+    rules = []
+    for panel in json.loads(pathlib.Path(arguments.files[0]).read_text())["panels"]:
+        for target in panel["targets"]:
+            query = target["expr"].replace("$__rate_interval", "5m").replace("$namespace", "blog").replace("$pod", ".+")
+            rules.append({"record": f"panel:{panel['id']}:{target['refId']}", "expr": query})
+    return [] if rules else ["no panel has a query"], yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("schemas", "restricted", "same", "patched"):
+    for verb in ("schemas", "restricted", "same", "patched", "panels"):
         sub = verbs.add_parser(verb)
         if verb == "schemas":
             sub.add_argument("--kubernetes", required=True)
@@ -192,7 +203,13 @@ def main():
             sub.add_argument("--elsewhere", action="append", default=[])
         sub.add_argument("files", nargs=2 if verb in ("same", "patched") else "+")
     arguments = parser.parse_args()
-    checks = {"schemas": check_schemas, "restricted": check_restricted, "same": check_same, "patched": check_patched}
+    checks = {
+        "schemas": check_schemas,
+        "restricted": check_restricted,
+        "same": check_same,
+        "patched": check_patched,
+        "panels": check_panels,
+    }
     check = checks[arguments.verb]
     problems, done = check(arguments)
     for problem in problems:

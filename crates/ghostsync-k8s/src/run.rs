@@ -78,6 +78,7 @@ pub async fn run(args: SyncArgs, source: StoreSource, shutdown: impl Future<Outp
         waiting: Vec::new(),
         answering: Vec::new(),
         last: None,
+        failure: None,
         termination_log,
     };
     if watch.is_none() {
@@ -135,6 +136,8 @@ struct Following {
     answering: Vec<oneshot::Sender<Value>>,
     /// How the last pass ended.
     last: Option<(Pass, Passed, Told)>,
+    /// What the last pass that failed said, if none has gone well since.
+    failure: Option<Told>,
     termination_log: std::path::PathBuf,
 }
 
@@ -272,6 +275,11 @@ impl Following {
                 // A hook that was cut does not wait any more.
                 let _ = reply.send(answer.clone());
             }
+            match passed {
+                Passed::NotYet => self.failure = Some(told.clone()),
+                Passed::Stopped => {}
+                _ => self.failure = None,
+            }
             if let Some((pass, ..)) = self.last {
                 self.last = Some((pass, passed, told));
             }
@@ -297,23 +305,20 @@ impl Following {
     fn end(mut self) -> Exit {
         let now = self.shared.now();
         let since = self.lifecycle.terminating_since().map(|since| seconds(now.saturating_sub(since)));
-        let (mut exit, words) = match self.last.take() {
-            Some((Pass { cause: Cause::Final, .. }, passed, told)) => {
-                let exit = match passed {
-                    Passed::Fenced => Exit::Conflict,
-                    Passed::Stopped => Exit::Interrupted,
-                    _ => told.exit.unwrap_or(Exit::Failed),
-                };
-                (exit, told.message)
-            }
-            _ => (Exit::Interrupted, String::new()),
+        let no_time =
+            Told { message: "there was no more time".into(), exit: Some(Exit::Interrupted), ..Told::default() };
+        let told = match self.last.take() {
+            Some((Pass { cause: Cause::Final, .. }, passed, told)) if passed != Passed::Stopped => told,
+            // The time was up while it was tried again: what it was tried again for is what matters.
+            _ => self.failure.take().unwrap_or(no_time),
         };
+        let (mut exit, words) = (told.exit.unwrap_or(Exit::Failed), told.message);
         if self.lifecycle.is_fenced() {
             exit = Exit::first_of(&[exit, Exit::Conflict]);
         }
         let what = if exit == Exit::Done { "final snapshot done" } else { "final snapshot NOT done" };
         let what = if exit == Exit::Incomplete { "final snapshot done, but incomplete" } else { what };
-        let words = if words.is_empty() { what.to_owned() } else { format!("{what}: {words}") };
+        let words = format!("{what}: {words}");
         terminate::write(&self.termination_log, &words);
         let level = if exit == Exit::Done { Level::Info } else { Level::Error };
         log::line(level, &words, json!({"exit": exit.code(), "seconds_since_end_began": since}));

@@ -330,6 +330,12 @@ fn tell(cause: Cause, passed: Passed, told: &Told) {
         if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
             fields.extend(more);
         }
+        if report.problems.iter().any(|problem| problem.message.contains("ermission denied")) {
+            fields["hint"] =
+                "the files belong to somebody else than this container: one securityContext with runAsUser, \
+                runAsGroup and fsGroup for the whole pod"
+                    .into();
+        }
         if let Some(refusal) = &report.refusal {
             fields["refusal"] = log::refusal_fields(refusal);
         }

@@ -2,17 +2,18 @@
 //!
 //! Tasks come in tree order, and so do the blocks of a snapshot in its packs: a window of neighbouring files
 //! needs neighbouring blocks, which come in a few long reads. A file larger than a window goes through several.
-//! While one window is written the next is fetched, and no more than that: this bounds the memory.
+//! While one window is written the next is received and the one after it asked for, so that a line never waits for a
+//! round trip; no more than that: this bounds the memory.
 //!
 //! A block that is damaged or missing travels as what it is: only when a file needs it is the file lost.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::sync::mpsc;
 
+use super::flight::{Flight, Reader};
 use super::flow::{Flow, Outcome};
 use super::tally::Tally;
 use super::write::{Afterwards, FileJob, Piece, Window};
@@ -20,14 +21,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Placed};
 use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
-use crate::observer::{Observer, Progress};
-use crate::pack::{BlockRef, Damage, FetchError, Recent, Run, fetch_run_in, runs};
+use crate::observer::Observer;
+use crate::pack::{BlockRef, Damage, Recent};
 use crate::recycled::Recycled;
 use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 
 /// Stored bytes of a window.
-const WINDOW_BYTES: u64 = 6 << 20;
+const WINDOW_BYTES: u64 = 5 << 20;
 
 /// Files, chunks and other parts of a window, which take memory of their own.
 const WINDOW_PARTS: usize = 1 << 12;
@@ -36,9 +37,10 @@ const WINDOW_PARTS: usize = 1 << 12;
 const RECENT_BYTES: usize = 12 << 20;
 
 /// A read of a window that has no gaps, and all but the last block of it: which make the window full.
-const ROOM_BYTES: usize = 6 << 20;
+const ROOM_BYTES: usize = 5 << 20;
 
-const READS_IN_FLIGHT: usize = 8;
+/// Windows that are asked for, and not received.
+const FLIGHTS: usize = 2;
 
 /// Something that is to be written.
 #[derive(Debug)]
@@ -51,17 +53,26 @@ pub(super) enum Task {
 
 /// Fetches what files need, window by window.
 pub(super) struct Fetcher {
-    store: Store,
+    reader: Reader,
     pages: Arc<Pages>,
-    interrupt: Interrupt,
-    observer: Arc<dyn Observer>,
     recent: Recent<BlockRef, Bytes>,
     rooms: Recycled,
+    flying: VecDeque<Flying>,
     window: Window,
     wanted: HashSet<BlockRef>,
     wanted_bytes: u64,
     parts: usize,
     tally: Tally,
+}
+
+/// A window whose blocks are on their way.
+struct Flying {
+    window: Window,
+    flight: Flight,
+    /// What the flight brings.
+    blocks: HashSet<BlockRef>,
+    /// What windows before it bring.
+    shared: Vec<BlockRef>,
 }
 
 /// The next stage has stopped.
@@ -70,12 +81,11 @@ struct CutOff;
 impl Fetcher {
     pub(super) fn new(store: Store, pages: Arc<Pages>, interrupt: Interrupt, observer: Arc<dyn Observer>) -> Self {
         Self {
-            store,
+            reader: Reader { store, interrupt, observer },
             pages,
-            interrupt,
-            observer,
             recent: Recent::new(RECENT_BYTES),
             rooms: Recycled::new(ROOM_BYTES),
+            flying: VecDeque::new(),
             window: Window::default(),
             wanted: HashSet::new(),
             wanted_bytes: 0,
@@ -106,7 +116,15 @@ impl Fetcher {
                 None => return Ok(Outcome::CutOff),
             }
         }
-        if self.send(&windows).await?.is_err() || windows.send(Flow::End).await.is_err() {
+        if self.send(&windows).await?.is_err() {
+            return Ok(Outcome::CutOff);
+        }
+        while let Some(flying) = self.flying.pop_front() {
+            if self.land(flying, &windows).await?.is_err() {
+                return Ok(Outcome::CutOff);
+            }
+        }
+        if windows.send(Flow::End).await.is_err() {
             return Ok(Outcome::CutOff);
         }
         Ok(Outcome::Done(self.tally))
@@ -140,7 +158,7 @@ impl Fetcher {
         let mut chunks: Vec<(ChunkId, ChunkPlacement)> = Vec::new();
         let mut number = 0;
         let damage = loop {
-            let next = match self.interrupt.unless_set(reader.next_chunks()).await {
+            let next = match self.reader.interrupt.unless_set(reader.next_chunks()).await {
                 Ok(Some(next)) => next,
                 Ok(None) => break None,
                 Err(error) => break Some(list_damage(error)?),
@@ -168,77 +186,57 @@ impl Fetcher {
         Ok(Ok(()))
     }
 
-    /// Fetches the blocks of the window and hands it over, once there is room for it.
+    /// Asks for the blocks of the window, once enough of those before it are received and handed over.
     async fn send(&mut self, windows: &mpsc::Sender<Flow<Window>>) -> Result<std::result::Result<(), CutOff>> {
-        let Ok(room) = windows.reserve().await else { return Ok(Err(CutOff)) };
-        let mut window = std::mem::take(&mut self.window);
-        let wanted = std::mem::take(&mut self.wanted);
-        (self.wanted_bytes, self.parts) = (0, 0);
-        let mut missing = Vec::new();
-        for block in wanted {
-            match self.recent.get(&block) {
-                Some(stored) => {
-                    window.blocks.insert(block, Ok(stored));
-                }
-                None => missing.push(block),
+        while self.flying.len() >= FLIGHTS
+            && let Some(flying) = self.flying.pop_front()
+        {
+            if self.land(flying, windows).await?.is_err() {
+                return Ok(Err(CutOff));
             }
         }
-        for (block, stored) in self.fetch(missing).await? {
+        let mut window = std::mem::take(&mut self.window);
+        let (mut blocks, mut shared) = (HashSet::new(), Vec::new());
+        for block in std::mem::take(&mut self.wanted) {
+            if let Some(stored) = self.recent.get(&block) {
+                window.blocks.insert(block, Ok(stored));
+            } else if self.flying.iter().any(|flying| flying.blocks.contains(&block)) {
+                shared.push(block);
+            } else {
+                blocks.insert(block);
+            }
+        }
+        (self.wanted_bytes, self.parts) = (0, 0);
+        let flight = Flight::begin(&self.reader, &self.rooms, blocks.iter().copied().collect());
+        self.flying.push_back(Flying { window, flight, blocks, shared });
+        Ok(Ok(()))
+    }
+
+    /// Waits for a window's blocks and hands it over, once there is room for it.
+    async fn land(
+        &mut self,
+        flying: Flying,
+        windows: &mpsc::Sender<Flow<Window>>,
+    ) -> Result<std::result::Result<(), CutOff>> {
+        let Flying { mut window, flight, shared, .. } = flying;
+        let (fetched, received) = flight.land().await?;
+        self.tally.block_bytes += received;
+        for (block, stored) in fetched {
+            for later in &mut self.flying {
+                if let Some(at) = later.shared.iter().position(|shared| *shared == block) {
+                    later.shared.swap_remove(at);
+                    later.window.blocks.insert(block, stored.clone());
+                }
+            }
             if let Ok(stored) = &stored {
                 self.recent.insert(block, stored.clone(), stored.len());
             }
             window.blocks.insert(block, stored);
         }
-        room.send(Flow::Next(window));
-        Ok(Ok(()))
-    }
-
-    async fn fetch(&mut self, blocks: Vec<BlockRef>) -> Result<Vec<(BlockRef, std::result::Result<Bytes, Damage>)>> {
-        let mut fetched = Vec::with_capacity(blocks.len());
-        let mut again = Vec::new();
-        for (run, result) in self.read(runs(blocks)).await? {
-            match result {
-                Ok(blocks) => fetched.extend(blocks.into_iter().map(|(block, stored)| (block, Ok(stored)))),
-                // A short pack still has its first blocks.
-                Err(damage) if !damage.missing && run.blocks.len() > 1 => again.extend(run.split()),
-                Err(damage) => fetched.extend(run.blocks.iter().map(|block| (*block, Err(damage.clone())))),
-            }
+        if !shared.is_empty() {
+            return Err(Error::internal("a window before this one did not bring what both need"));
         }
-        for (run, result) in self.read(again).await? {
-            match result {
-                Ok(blocks) => fetched.extend(blocks.into_iter().map(|(block, stored)| (block, Ok(stored)))),
-                Err(damage) => fetched.extend(run.blocks.iter().map(|block| (*block, Err(damage.clone())))),
-            }
-        }
-        Ok(fetched)
-    }
-
-    async fn read(
-        &mut self,
-        runs: Vec<Run>,
-    ) -> Result<Vec<(Run, std::result::Result<Vec<(BlockRef, Bytes)>, Damage>)>> {
-        let (store, rooms) = (&self.store, &self.rooms);
-        let mut reads = futures::stream::iter(runs)
-            .map(|run| async move {
-                let fetched = fetch_run_in(rooms, store, &run).await;
-                (run, fetched)
-            })
-            .buffer_unordered(READS_IN_FLIGHT);
-        let mut results = Vec::new();
-        while let Some((run, fetched)) = self.interrupt.unless_set(async { Ok(reads.next().await) }).await? {
-            let result = match fetched {
-                Ok(blocks) => {
-                    let bytes = run.range.end - run.range.start;
-                    self.tally.block_bytes += bytes;
-                    self.observer.progress(Progress::Transferred { bytes });
-                    Ok(blocks)
-                }
-                Err(FetchError::Damage(damage)) => Err(damage),
-                Err(FetchError::Store(error)) => return Err(error),
-            };
-            results.push((run, result));
-        }
-        Ok(results)
+        Ok(windows.send(Flow::Next(window)).await.map_err(|_| CutOff))
     }
 }
 

@@ -11,6 +11,7 @@
 mod compare;
 mod destination;
 mod fetch;
+mod flight;
 mod flow;
 mod links;
 mod metadata;
@@ -21,6 +22,7 @@ mod plan;
 mod proof;
 mod refuse;
 mod remove;
+mod scout;
 mod selection;
 mod special;
 mod tally;

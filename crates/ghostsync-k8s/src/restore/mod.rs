@@ -21,6 +21,7 @@ mod room;
 use std::path::Path;
 use std::sync::Arc;
 
+use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, OnRefusal, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
@@ -36,15 +37,25 @@ use serde_json::{Value, json};
 use crate::args::{OnUnreachable, RestoreArgs};
 use crate::log::{self, Level};
 use crate::pod::{Pod, StoreSource};
+use crate::terminate;
 
 use marker::Marker;
 pub use report::Restored;
 
-/// Makes the directory equal to the head of its branch, and claims the branch.
+/// Makes the directory equal to the head of its branch, and claims the branch. Why that failed is the last word too.
 ///
 /// # Errors
 /// Those of the store, the disk and the guards: the pod does not start.
 pub async fn run(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -> Result<Exit> {
+    let last_words = args.pod.termination_log.clone();
+    let done = begin(args, source, interrupt).await;
+    if let Err(error) = &done {
+        terminate::write(&last_words, &format!("restore failed: {}", with_causes(error)));
+    }
+    done
+}
+
+async fn begin(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -> Result<Exit> {
     let mut pod = Pod::new(args.pod.clone(), source)?;
     access::check(pod.path(), &pod.args().place.state_dir)?;
     let repository = match interrupt.unless_set(pod.repository()).await {
@@ -56,23 +67,21 @@ pub async fn run(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -
         Ok(state) => state,
     };
     check_place(&repository, &state, &args)?;
-    tell_predecessor(&state, &args.pod.branch);
     let found = Found::look(&pod, &repository)?;
+    let state =
+        if args.wait_predecessor.0.is_zero() { state } else { wait(&repository, &pod, &args, &interrupt).await? };
+    tell_predecessor(&state, &args.pod.branch);
     if let (false, Some(head)) = (matches!(found, Found::Whole(_)), state.commit.head(&args.pod.branch)) {
         room::check(pod.path(), head.bytes, head.entries)?;
     }
 
-    if !args.wait_predecessor.0.is_zero() {
-        let wait = wait_for_release(&repository, &args.pod.branch, pod.owner(), args.wait_predecessor.0, &interrupt);
-        if let Some(owner) = wait.await? {
-            log::warn(&format!("{owner} has not released branch {}: it is taken all the same", args.pod.branch));
-        }
-    }
     interrupt.check()?;
     let claimed = claim(&repository, &args.pod.branch, pod.owner(), &pod.writer()).await?;
     tell_claim(&claimed, &pod);
 
-    let mut restored = Restored { predecessor_unclean: claimed.fenced.is_some(), ..Restored::default() };
+    // One's own earlier claim is nobody's unclean end: the directory is still here.
+    let predecessor_unclean = claimed.fenced.as_ref().is_some_and(|fenced| fenced != pod.owner());
+    let mut restored = Restored { predecessor_unclean, ..Restored::default() };
     if let Some(receipt) = found.receipt().and_then(|receipt| claimed.adopt(receipt)) {
         receipt.write(&pod.receipt())?;
         log::info("the directory is what the head was restored to or made from: nothing to do");
@@ -156,6 +165,16 @@ fn without_store(pod: &Pod, error: Error) -> Result<Exit> {
     }
     log::warn("the store cannot be reached: going on with the directory as it is, the branch is not claimed");
     Ok(Exit::Done)
+}
+
+/// Waits for the predecessor, and reads the state that it leaves.
+async fn wait(repository: &Repository, pod: &Pod, args: &RestoreArgs, interrupt: &Interrupt) -> Result<State> {
+    let branch = &args.pod.branch;
+    let left = wait_for_release(repository, branch, pod.owner(), args.wait_predecessor.0, interrupt).await?;
+    if let Some(owner) = left {
+        log::warn(&format!("{owner} has not released branch {branch}: it is taken all the same"));
+    }
+    interrupt.unless_set(repository.state()).await
 }
 
 /// Refuses another repository than the one that is meant, and a branch that has nothing where nobody said so.

@@ -1,5 +1,6 @@
 //! Variables that are ours, and some that only look so.
 
+use std::path::Path;
 use std::process::Command;
 
 #[test]
@@ -26,4 +27,21 @@ fn a_variable_is_stronger_than_the_file_and_a_flag_stronger_than_both() {
     assert!(error_of(&[], None).contains("cannot write to /proc/file"));
     assert!(error_of(&[], Some("/proc/variable")).contains("cannot write to /proc/variable"));
     assert!(error_of(&["--path", "/proc/flag"], Some("/proc/variable")).contains("cannot write to /proc/flag"));
+}
+
+/// The image has one program and a link to it.
+#[test]
+fn called_by_the_name_ghostsync_it_is_that_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = folder.path().join("ghostsync");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ghostsync-k8s"), &link).expect("a link");
+    let version_of = |program: &Path| {
+        let output = Command::new(program).env_clear().arg("version").output().expect("runs");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let (code, text) = version_of(&link);
+    assert_eq!(code, Some(0));
+    assert!(text.starts_with("ghostsync "), "{text}");
+    // Which is no word of its own.
+    assert_eq!(version_of(Path::new(env!("CARGO_BIN_EXE_ghostsync-k8s"))).0, Some(2));
 }

@@ -145,6 +145,21 @@ fn an_app_whose_process_is_seen_to_go_is_not_waited_for_any_longer() {
 }
 
 #[test]
+fn a_hook_ends_with_its_deadline_although_the_store_is_away() {
+    let cluster = Cluster::with_files(&[("post", "saved")]);
+    let pod = cluster.pod("pod");
+    assert_eq!(pod.restore().code, Some(0));
+    let away = cluster.folder.path().join("away");
+    std::fs::rename(cluster.repository_folder(), &away).expect("moved");
+    let sidecar = pod.sync();
+    sidecar.wait_for_line("cannot begin yet");
+    let hook = pod.run(&["ctl", "final-sync", "--quiet=0", "--deadline=1s"]);
+    assert_eq!(hook.code, Some(130), "{}", hook.log);
+    std::fs::rename(&away, cluster.repository_folder()).expect("moved");
+    assert_eq!(sidecar.terminate().code, Some(0));
+}
+
+#[test]
 fn a_hook_that_is_cut_leaves_the_final_snapshot_to_sigterm() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");

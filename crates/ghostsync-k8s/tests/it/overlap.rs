@@ -1,5 +1,6 @@
 //! Two pods at once: a drain, a cut-off node.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::pod::{Cluster, files, wait_for};
@@ -98,12 +99,16 @@ fn a_successor_waits_for_the_final_snapshot_of_its_predecessor() {
     old.write("post", "edited");
     let new = cluster.pod("new");
     let genesis = format!("--genesis={}", cluster.id);
-    let mut restore = new.command(&["restore", &genesis, "--wait-predecessor=60s"]).spawn().expect("starts");
+    let mut restore = new.command(&["restore", &genesis, "--wait-predecessor=60s"]);
+    let mut restore = restore.stderr(Stdio::piped()).spawn().expect("starts");
     let until = Instant::now() + Duration::from_millis(600);
     wait_for("a while", || Instant::now() > until);
     assert!(restore.try_wait().expect("a child").is_none(), "it waits");
     assert_eq!(sidecar.terminate().code, Some(0));
-    assert_eq!(restore.wait().expect("ends").code(), Some(0));
+    let restored = restore.wait_with_output().expect("ends");
+    let log = String::from_utf8_lossy(&restored.stderr).into_owned();
+    assert_eq!(restored.status.code(), Some(0), "{log}");
+    assert!(log.contains(r#""cause":"SIGTERM""#), "how it ended: {log}");
     assert_eq!(new.files(), files(&[("post", "edited")]));
     assert_eq!(cluster.snapshots_aside("fork/").len(), 0);
 }

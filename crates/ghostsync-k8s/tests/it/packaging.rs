@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use ghostsync_k8s::args::{Cli, Command};
-use ghostsync_k8s::lint::catalogue;
+use ghostsync_k8s::lint::{Input, catalogue, lint};
 use ghostsync_k8s::manifest;
 use serde_json::{Value, json};
 
@@ -65,6 +65,16 @@ fn traps() -> String {
         text.push_str(&format!("| `{rule}` | {} | {why} |\n", severity.name()));
     }
     text
+}
+
+/// kustomize puts the versions of the images in; everything else stands in the base.
+#[test]
+fn the_blog_of_the_example_has_no_open_trap() {
+    let file = folder().join("../examples/ghost-kubernetes/base/deployment.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let report = lint(&[Input { file: file.display().to_string(), text }]).unwrap();
+    let rules: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
+    assert_eq!((report.workloads, rules), (1, vec!["image-not-pinned"]));
 }
 
 /// What is called `ghostsync_…` in a text.

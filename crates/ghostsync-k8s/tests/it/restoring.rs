@@ -149,6 +149,7 @@ fn a_wrong_or_empty_prefix_never_looks_like_a_first_boot() {
     let without = pod.run(&["restore"]);
     assert_eq!(without.code, Some(12), "{}", without.log);
     assert!(without.log.contains(&format!("--genesis {}", cluster.id)), "{}", without.log);
+    assert!(pod.last_words().starts_with("restore failed: branch main has no snapshot"), "{}", pod.last_words());
     let other = pod.run(&["restore", "--genesis=00000000000000000000000000000000"]);
     assert_eq!(other.code, Some(10), "{}", other.log);
     assert_eq!(cluster.state().commit.seq, 0, "nothing was claimed");

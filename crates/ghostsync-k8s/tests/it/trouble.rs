@@ -102,5 +102,6 @@ fn a_file_of_a_foreign_uid_that_cannot_be_read_is_kept_as_it_was_and_told() {
     let ended = sidecar.terminate();
     assert_eq!(ended.code, Some(3), "{}", ended.log);
     assert!(ended.log.contains("secret: it could not be read"), "{}", ended.log);
+    assert!(ended.log.contains("runAsUser"), "what to put into the pod: {}", ended.log);
     assert_eq!(cluster.head_files(), files(&[("post", "edited"), ("secret", "saved")]));
 }

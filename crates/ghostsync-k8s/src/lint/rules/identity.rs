@@ -102,14 +102,15 @@ fn user_differs(pod: &Pod<'_>) -> Vec<Hit> {
 }
 
 fn user_not_set(pod: &Pod<'_>) -> Vec<Hit> {
-    let users = pod.ghostsync().chain(pod.apps()).map(|container| user(pod, container));
-    let users: Vec<_> = users.collect();
-    if users.iter().all(Option::is_some) {
+    let users: Vec<_> =
+        pod.ghostsync().chain(pod.apps()).map(|container| (container.name(), user(pod, container))).collect();
+    let without: Vec<_> = users.iter().filter(|(_, user)| user.is_none()).map(|(name, _)| *name).collect();
+    if without.is_empty() {
         return Vec::new();
     }
-    let known = users.iter().flatten().next().copied().unwrap_or(1000);
+    let known = users.iter().find_map(|(_, user)| *user).unwrap_or(1000);
     let place = pod.spec.at(&["securityContext", "runAsUser"]);
-    vec![Hit::new(&place, "not every container has a runAsUser", vec![place.put(json!(known))])]
+    vec![Hit::new(&place, format!("no user for {}", without.join(", ")), vec![place.put(json!(known))])]
 }
 
 fn fs_group_missing(pod: &Pod<'_>) -> Vec<Hit> {

@@ -256,9 +256,10 @@ fn probe_without_proxy_headers(pod: &Pod<'_>) -> Vec<Hit> {
                     .iter()
                     .any(|header| header.get("name").text().is_some_and(|name| name.eq_ignore_ascii_case(wanted)))
             };
-            let host = app_host(app).unwrap_or_else(|| "localhost".to_owned());
-            let wanted = [("Host", host.as_str()), ("X-Forwarded-Proto", "https")];
-            let missing: Vec<_> = wanted.into_iter().filter(|(name, _)| lacks(name)).collect();
+            // Where the manifest does not say the host, a made-up one could do harm.
+            let host = app_host(app).map(|host| ("Host", host));
+            let wanted = host.into_iter().chain([("X-Forwarded-Proto", "https".to_owned())]);
+            let missing: Vec<_> = wanted.filter(|(name, _)| lacks(name)).collect();
             if missing.is_empty() {
                 continue;
             }

@@ -80,6 +80,39 @@ fn each_patch_that_is_printed_closes_its_finding_until_the_manifest_is_clean() {
     }
 }
 
+/// As somebody would begin: a container more, and nothing else that it needs.
+#[test]
+fn a_manifest_with_many_open_traps_becomes_clean_patch_by_patch() {
+    let mut documents = vec![json!({
+        "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "wiki"},
+        "spec": {
+            "replicas": 2,
+            "template": {"spec": {"containers": [
+                {
+                    "name": "wiki", "image": "wiki:2", "command": ["/bin/sh", "-c", "node server"],
+                    "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "current"}],
+                    "livenessProbe": {"httpGet": {"path": "/", "port": 3000}},
+                },
+                {
+                    "name": "gs", "image": "registry.example/ghostsync", "args": ["sync", "--repo", "s3://b/wiki", "--path=/data"],
+                    "env": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "abc"}],
+                    "readinessProbe": {"exec": {"command": ["sh", "-c", "curl localhost:9108/readyz"]}},
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                },
+            ]}},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}],
+        },
+    })];
+    let mut closed = 0;
+    while let Some(finding) = linted(&documents).findings.into_iter().next() {
+        closed += 1;
+        assert!(closed < 60, "the patches open each other's traps: {}", finding.rule);
+        let patch: json_patch::Patch = serde_json::from_value(Value::Array(finding.patch)).unwrap();
+        json_patch::patch(&mut documents[0], &patch).unwrap_or_else(|error| panic!("{}: {error}", finding.rule));
+    }
+    assert!(closed > 25, "only {closed} findings");
+}
+
 #[test]
 fn no_rule_is_without_a_row_of_the_table() {
     let rows = rows();

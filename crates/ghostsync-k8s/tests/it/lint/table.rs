@@ -237,6 +237,11 @@ fn probes() -> Vec<Row> {
         row("probe-without-proxy-headers", Native, [Remove("app/readinessProbe/httpGet/httpHeaders")]),
         row("probe-without-proxy-headers", Native, [Remove("app/readinessProbe/httpGet/httpHeaders/1")]),
         row(
+            "probe-without-proxy-headers",
+            Native,
+            [Remove("app/env"), Remove("app/readinessProbe/httpGet/httpHeaders")],
+        ),
+        row(
             "app-startup-probe-over-http",
             Native,
             [Remove("app/startupProbe/tcpSocket"), Put("app/startupProbe/httpGet", http.clone())],
