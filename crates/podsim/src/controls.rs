@@ -29,7 +29,7 @@ pub fn run(args: &CampaignArgs) -> Result<bool, Wrong> {
         }
     }
     for what in &missed {
-        eprintln!("MISSED: {what}");
+        println!("MISSED: {what}");
     }
     Ok(missed.is_empty())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::Wrong;
 use crate::journal;
 use crate::kubelet::Event;
-use crate::pod::{Blow, Record, Role};
+use crate::pod::{Blow, Control, Record, Role};
 use crate::proxy::Way;
 
 use run::{LIMIT, Run, expect};
@@ -175,12 +175,14 @@ impl Run<'_> {
         let mut pod = self.begin(|pod| pod.limit_download = Some(limit))?;
         for _ in 0..=self.random.below(3) {
             let starts = pod.record().restore_starts.len();
-            let pause = self.random.between(0.0, 4.0);
+            // The control is to be seen in every run.
+            let is_control = self.control == Some(Control::NoGate);
+            let pause = self.random.between(0.0, if is_control { 0.8 } else { 4.0 });
             let is_started = pod.wait(pause, |record| !record.app_starts.is_empty());
             if is_started {
                 break;
             }
-            match self.random.below(4) {
+            match if is_control { 1 } else { self.random.below(4) } {
                 0 => pod.strike(Blow::Event(Event::SandboxLost)),
                 1 | 2 => pod.strike(Blow::Kill(Role::Restore)),
                 _ => {

@@ -27,7 +27,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(120);
 pub(super) struct Run<'a> {
     setup: Setup,
     programs: &'a Programs,
-    control: Option<Control>,
+    pub(super) control: Option<Control>,
     folder: PathBuf,
     /// The first three bytes of the pods' addresses.
     network: [u8; 3],
