@@ -13,7 +13,7 @@ _list:
     @just --list --unsorted
 
 # Everything below, with bounded campaigns
-ci: fmt typos scripts deny clippy test doc msrv public-api manifests image-test model simulate stores-probe stores kills races fuzz
+ci: fmt typos scripts deny clippy test doc msrv public-api manifests image-test model simulate stores-probe stores kills races podsim fuzz
 
 # Install the pinned tools (see scripts/tools.sh list)
 tools *NAMES="checks test-tools":
@@ -160,6 +160,16 @@ kills N="20":
 # N operations of racing processes on one repository: backups, claims, forgets, prunes, some of them killed
 races N="120":
     GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli races::races_of
+
+# RUNS lives of pods in each scenario and set-up, of real processes; then what is done wrong must be found
+podsim RUNS="2":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --quiet --package ghostsync-k8s --package podsim
+    podsim="${CARGO_TARGET_DIR:-target}/debug/podsim"
+    # Changes are saved after 3 s at most, so that no more than the last 5 s before a hard end are lost.
+    "$podsim" campaign --runs {{ RUNS }} --parallel 54 --max-wait 3s --setup native --setup shared --setup classic
+    "$podsim" controls --runs 6 2>/dev/null
 
 # The large cases that the tests leave out: minutes, and gigabytes of disk
 scale:

@@ -45,6 +45,31 @@ static HEX_DIGITS: [u8; 256] = {
     digits
 };
 
+/// Writes bytes as digits, of which there must be twice as many.
+fn write_hex<'a>(bytes: &[u8], text: &'a mut [u8]) -> Option<&'a str> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    std::str::from_utf8(text).ok()
+}
+
+/// Takes an id where it stands in a text: a string of its own for each would cost as much as all else.
+struct Hex<const N: usize>;
+
+impl<const N: usize> de::Visitor<'_> for Hex<N> {
+    type Value = [u8; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an id of {} lower-case hexadecimal digits", N * 2)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<[u8; N], E> {
+        parse_hex(text).map_err(E::custom)
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $bytes:literal) => {
         $(#[$doc])*
@@ -67,13 +92,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                let mut text = [0; $bytes * 2];
-                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-                    pair[0] = DIGITS[usize::from(byte >> 4)];
-                    pair[1] = DIGITS[usize::from(byte & 15)];
-                }
-                f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+                f.pad(write_hex(&self.0, &mut [0; $bytes * 2]).ok_or(fmt::Error)?)
             }
         }
 
@@ -92,14 +111,14 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                let mut text = [0; $bytes * 2];
+                serializer.serialize_str(write_hex(&self.0, &mut text).unwrap_or_default())
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-                text.parse().map_err(de::Error::custom)
+                deserializer.deserialize_str(Hex).map(Self)
             }
         }
     };

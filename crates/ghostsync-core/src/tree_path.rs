@@ -54,6 +54,10 @@ impl TreePath {
         if path.0.is_empty() {
             return Ok(path);
         }
+        // In one go for what is right: a page holds thousands of paths.
+        if path.is_valid() {
+            return Ok(path);
+        }
         if path.0.len() > MAX_PATH_BYTES || path.components().any(|name| name.len() > MAX_NAME_BYTES) {
             return Err(InvalidPath::TooLong { bytes: path.0.len() });
         }
@@ -67,6 +71,11 @@ impl TreePath {
             return Err(InvalidPath::Dots(path));
         }
         Ok(path)
+    }
+
+    fn is_valid(&self) -> bool {
+        let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_BYTES;
+        self.0.len() <= MAX_PATH_BYTES && !self.0.contains(&0) && self.components().all(is_name)
     }
 
     /// Appends one name.
@@ -145,17 +154,21 @@ impl TreePath {
     /// The key by which pages are sorted and cut: the bytes with every slash as NUL, so that byte order is tree order.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
-        self.key_bytes().collect()
+        self.0.iter().copied().map(key_byte).collect()
     }
+}
 
-    fn key_bytes(&self) -> impl Iterator<Item = u8> {
-        self.0.iter().map(|byte| if *byte == b'/' { 0 } else { *byte })
-    }
+fn key_byte(byte: u8) -> u8 {
+    if byte == b'/' { 0 } else { byte }
 }
 
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key_bytes().cmp(other.key_bytes())
+        let mut pairs = self.0.iter().zip(&other.0);
+        match pairs.find(|(left, right)| left != right) {
+            None => self.0.len().cmp(&other.0.len()),
+            Some((left, right)) => key_byte(*left).cmp(&key_byte(*right)),
+        }
     }
 }
 

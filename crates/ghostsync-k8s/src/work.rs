@@ -172,7 +172,12 @@ impl Work {
         if !matches!(passed, Passed::NotYet | Passed::Stopped) {
             self.unsynced_bytes.store(0, Ordering::Relaxed);
         }
-        if matches!(passed, Passed::Refused { .. }) && pass.release {
+        // A first step that is kept in quarantine is followed by the whole, which needs the branch.
+        let is_last = match passed {
+            Passed::Refused { kept } => !(kept && pass.small_first),
+            _ => false,
+        };
+        if is_last && pass.release {
             self.give_back(&told).await;
         }
         told.receipt = Receipt::load(&self.pod.receipt()).ok().map(Box::new);

@@ -34,7 +34,9 @@ pub(super) fn take_up(
 ) -> Result<Journal> {
     // In commit mode `detect` no two commits want one place, so there is none that could be taken: a commit of the run
     // that was cut short, should it still land, goes to a fork, and the work is done again.
-    let takes_up = !options.dry_run && repository.config().commit_mode == CommitMode::Atomic;
+    // A first step leaves it to the next: that one is to have what was uploaded of the large files.
+    let takes_up =
+        !options.dry_run && options.defer_over.is_none() && repository.config().commit_mode == CommitMode::Atomic;
     let Some(folder) = repository.cache_folder().filter(|_| takes_up) else { return Ok(Journal::default()) };
     let file = journal::file(folder, &options.branch, source);
     let journal = Journal::open(file, &[repository.config_hash().as_bytes(), options.branch.as_bytes()]);

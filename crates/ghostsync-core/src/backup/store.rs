@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::page::{Placed, Placement};
 use crate::id::{ChunkId, PackName};
 use crate::observer::Progress;
-use crate::pack::{DataPacks, MetaPacks, Uploader};
+use crate::pack::{DataPacks, MetaPacks, PageEncoder, Uploader};
 use crate::recycled::Recycled;
 use crate::source::{Content, Found, ReadEvent, ReadOutcome, racy};
 use crate::tree::{Merge, TreeIter, TreeWriter, WrittenTree, write_chunk_list};
@@ -98,7 +98,8 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
                 draining.clone(),
             ),
             data: DataPacks::new(names.clone(), Arc::new(context.journal.clone())),
-            meta: MetaPacks::new(names, &parent_pages, draining, uploader, Arc::clone(&pages)),
+            meta: MetaPacks::new(names, &parent_pages, draining, uploader, Arc::clone(&pages))
+                .encode_by(PageEncoder::start(scope)),
             waiting: VecDeque::new(),
             groups: Groups::default(),
             tree: TreeWriter::default(),
@@ -585,6 +586,8 @@ impl Assembly<'_, '_> {
         self.settle(true)?;
         let tree = self.tree.finish(&mut self.meta)?;
         let tallied = self.tally.finish(self.added)?;
-        Ok(Made { tree, tallied, known: self.known, data: self.data, meta: self.meta })
+        // The thread that encoded pages ends here.
+        let meta = self.meta.encode_by(PageEncoder::default());
+        Ok(Made { tree, tallied, known: self.known, data: self.data, meta })
     }
 }

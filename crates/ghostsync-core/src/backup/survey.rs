@@ -19,7 +19,7 @@ use crate::format::page::PageRef;
 use crate::id::SnapshotId;
 use crate::observer::Progress;
 use crate::source::{Desk, Found, FoundKind, ReadOutcome, Walk, Walked, racy, read_file};
-use crate::tree::{Merge, TreeIter};
+use crate::tree::{Ahead, Merge, TreeIter};
 use crate::tree_path::TreePath;
 
 /// Entries that travel together from the walking thread.
@@ -82,11 +82,20 @@ pub(super) fn survey(context: &Context, parent: &Parent, may_be_known: bool) -> 
 }
 
 fn compare(context: &Context, parent: &Parent, walked: impl Iterator<Item = Result<Seen>>) -> Result<Survey> {
+    let noted = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
+    std::thread::scope(|scope| compare_with(context, parent, walked, noted.ahead(scope)))
+}
+
+fn compare_with(
+    context: &Context,
+    parent: &Parent,
+    walked: impl Iterator<Item = Result<Seen>>,
+    mut right: Ahead,
+) -> Result<Survey> {
     let (mut tally, mut seen) = (Tally::new(parent.id(), context.folder()), Spool::new(context.folder()));
     let mut decider = Decider::new(&context.matcher, &context.options);
     let (mut files, mut bytes, mut is_sure_to_differ) = (0, 0, false);
     let mut parent_chunks = ParentChunks::default();
-    let mut right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
     let spooled = walked.map(|item| {
         let item = item?;
         seen.push(item.clone())?;

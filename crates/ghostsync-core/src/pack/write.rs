@@ -1,16 +1,16 @@
 //! Fills packs: blocks of content into data packs, pages into meta packs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use object_store::PutPayload;
 
-use super::Uploader;
-use crate::error::Result;
+use super::{PageEncoder, Uploader};
+use crate::error::{Error, Result};
 use crate::format::pack::{BlockRecord, PageRecord, TableOfContents};
-use crate::format::page::{ChunkPlacement, PageBuilder, PagePlacement, PageRef};
+use crate::format::page::{ChunkPlacement, EncodedPage, PageBuilder, PagePlacement, PageRef};
 use crate::id::{ChunkId, FrameHash, PackName, PageId, SessionId};
 use crate::store::keys;
 use crate::tree::{PageStore, Pages};
@@ -134,6 +134,17 @@ pub(crate) struct MetaPacks {
     uploader: Uploader,
     cache: Arc<Pages>,
     lengths: HashMap<PackName, u64>,
+    encoder: PageEncoder,
+    begun: VecDeque<Begun>,
+}
+
+/// A page that is on its way into a pack.
+#[derive(Debug, Clone, Copy)]
+enum Begun {
+    /// It is there already.
+    Known(PageRef),
+    /// It is being encoded; there is a copy, but perhaps not of where its content lies.
+    Encoding(u8, Option<PageRef>),
 }
 
 impl MetaPacks {
@@ -147,7 +158,14 @@ impl MetaPacks {
     ) -> Self {
         let known = known.iter().map(|page| (page.page, *page)).collect();
         let (bytes, table, lengths) = (Vec::new(), TableOfContents::default(), HashMap::new());
-        Self { names, name: None, bytes, table, known, draining, has_moved: false, uploader, cache, lengths }
+        let (encoder, begun) = (PageEncoder::default(), VecDeque::new());
+        let (name, has_moved) = (None, false);
+        Self { names, name, bytes, table, known, draining, has_moved, uploader, cache, lengths, encoder, begun }
+    }
+
+    /// Has the leaves of trees encoded by another.
+    pub(crate) fn encode_by(self, encoder: PageEncoder) -> Self {
+        Self { encoder, ..self }
     }
 
     /// Something that pages refer to lies elsewhere than the parent's pages say.
@@ -190,26 +208,28 @@ impl MetaPacks {
     }
 }
 
-impl PageStore for MetaPacks {
-    fn store(&mut self, level: u8, page: &PageBuilder) -> Result<PageRef> {
+impl MetaPacks {
+    /// What is to be done with a page: nothing, if a copy of it may be referred to.
+    fn judge(&mut self, level: u8, page: &PageBuilder) -> Begun {
         let known = self.known.get(&page.id()).copied();
         let drains = known.is_some_and(|known| self.draining.contains(&known.placement.pack));
         self.has_moved |= drains;
-        if let Some(known) = known.filter(|_| !self.has_moved) {
-            return Ok(known);
+        match known {
+            Some(known) if !self.has_moved => Begun::Known(known),
+            known => Begun::Encoding(level, known.filter(|_| !drains)),
         }
-        let encoded = page.encode()?;
+    }
+
+    /// Puts an encoded page into a pack.
+    fn place(&mut self, level: u8, known: Option<PageRef>, encoded: &EncodedPage) -> Result<PageRef> {
+        let frame = FrameHash::of(&encoded.frame);
         // Placements are not part of an id: only the frame tells whether the copy refers to the places that count.
-        if let Some(known) = known.filter(|known| !drains && known.placement.frame == FrameHash::of(&encoded.frame)) {
+        if let Some(known) = known.filter(|known| known.placement.frame == frame) {
             return Ok(known);
         }
         let pack = *self.name.get_or_insert_with(|| self.names.next());
-        let placement = PagePlacement {
-            pack,
-            offset: self.bytes.len() as u64,
-            bytes: length(encoded.frame.len()),
-            frame: FrameHash::of(&encoded.frame),
-        };
+        let (offset, bytes) = (self.bytes.len() as u64, length(encoded.frame.len()));
+        let placement = PagePlacement { pack, offset, bytes, frame };
         self.table.pages.push(PageRecord { offset: placement.offset, length: placement.bytes, page: encoded.page });
         self.bytes.extend_from_slice(&encoded.frame);
         let stored = PageRef { page: encoded.page, level, placement };
@@ -218,6 +238,31 @@ impl PageStore for MetaPacks {
             self.send()?;
         }
         Ok(stored)
+    }
+}
+
+impl PageStore for MetaPacks {
+    fn store(&mut self, level: u8, page: &PageBuilder) -> Result<PageRef> {
+        match self.judge(level, page) {
+            Begun::Known(known) => Ok(known),
+            Begun::Encoding(level, known) => self.place(level, known, &page.encode()?),
+        }
+    }
+
+    fn begin(&mut self, level: u8, page: PageBuilder) -> Result<()> {
+        let begun = self.judge(level, &page);
+        self.begun.push_back(begun);
+        if matches!(begun, Begun::Encoding(..)) { self.encoder.begin(page) } else { Ok(()) }
+    }
+
+    fn stored(&mut self) -> Result<PageRef> {
+        match self.begun.pop_front().ok_or_else(|| Error::internal("a page that was not begun"))? {
+            Begun::Known(known) => Ok(known),
+            Begun::Encoding(level, known) => {
+                let encoded = self.encoder.next()?;
+                self.place(level, known, &encoded)
+            }
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl There {
 }
 
 #[allow(clippy::unnecessary_cast, clippy::cast_lossless)]
-fn id_of(stat: &Stat) -> DirectoryId {
+pub(super) fn id_of(stat: &Stat) -> DirectoryId {
     DirectoryId { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
 }
 
@@ -119,6 +119,11 @@ impl Directory {
     /// Tells this directory also from one that is made in its place.
     pub(super) fn mark(self: &Arc<Self>) -> io::Result<DirectoryMark> {
         DirectoryMark::of_handle(self.handle()?.as_fd())
+    }
+
+    /// Which directory it is.
+    pub(super) fn id(&self) -> DirectoryId {
+        self.id
     }
 
     /// Its handle, opened again if it was closed.

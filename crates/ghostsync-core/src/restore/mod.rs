@@ -22,6 +22,7 @@ mod plan;
 mod proof;
 mod refuse;
 mod remove;
+mod scout;
 mod selection;
 mod special;
 mod tally;

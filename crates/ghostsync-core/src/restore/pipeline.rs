@@ -1,15 +1,17 @@
-//! The stages of a restore, joined: the tree is read and blocks are fetched asynchronously, the walk and the
-//! writing have threads of their own.
+//! The stages of a restore, joined: the tree is read and blocks are fetched asynchronously, the scouts, the walk and
+//! the writing have threads of their own.
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::destination::Directory;
 use super::fetch::Fetcher;
 use super::flow::{Flow, Outcome};
 use super::plan::{FromTree, Planner, Rules, Survey};
+use super::scout::{SCOUTS, Scout};
 use super::selection::{SelectedEntries, Selection};
 use super::tally::Tally;
 use super::write::Writer;
@@ -46,10 +48,11 @@ impl Pipeline {
 
     /// Walks without changing anything.
     pub(super) async fn survey(&self, rules: Rules, destination: Option<Arc<Directory>>) -> Result<(Survey, Tally)> {
-        let (to_walk, from_tree) = mpsc::channel(WAITING);
+        let (to_scouts, from_tree) = mpsc::channel(WAITING);
         let deletes = rules.delete;
-        let walk = spawn_blocking(move || Planner::new(rules, destination).survey(from_tree));
-        let (tree, walked) = futures::join!(self.read_tree(to_walk, deletes), walk);
+        let (scouts, scouted) = self.send_scouts(destination.as_ref(), from_tree);
+        let walk = spawn_blocking(move || Planner::new(rules, destination).survey(scouted));
+        let (tree, _, walked) = futures::join!(self.read_tree(to_scouts, deletes), join_all(scouts), walk);
         match (tree?, joined(walked)?) {
             (Outcome::Done(_), Some(found)) => Ok(found),
             _ => Err(cut_off()),
@@ -58,7 +61,7 @@ impl Pipeline {
 
     /// Makes the destination equal to what is selected of the snapshot.
     pub(super) async fn act(&self, rules: Rules, destination: &Arc<Directory>) -> Result<Tally> {
-        let (to_walk, from_tree) = mpsc::channel(WAITING);
+        let (to_scouts, from_tree) = mpsc::channel(WAITING);
         let (to_fetch, tasks) = mpsc::channel(WAITING);
         let (to_write, windows) = mpsc::channel(1);
         let deletes = rules.delete;
@@ -70,12 +73,18 @@ impl Pipeline {
             self.interrupt.clone(),
             Arc::clone(&self.observer),
         );
+        let (scouts, scouted) = self.send_scouts(Some(destination), from_tree);
         let planner = Planner::new(rules, Some(Arc::clone(destination)));
-        let walk = spawn_blocking(move || planner.act(from_tree, &to_fetch));
+        let walk = spawn_blocking(move || planner.act(scouted, &to_fetch));
         let write = spawn_blocking(move || writer.run(windows));
         // All are waited for, so that nobody writes any more when this returns.
-        let (tree, walked, fetched, written) =
-            futures::join!(self.read_tree(to_walk, deletes), walk, fetcher.run(tasks, to_write), write);
+        let (tree, _, walked, fetched, written) = futures::join!(
+            self.read_tree(to_scouts, deletes),
+            join_all(scouts),
+            walk,
+            fetcher.run(tasks, to_write),
+            write
+        );
         let mut tally = Tally::default();
         for outcome in [tree, joined(walked), fetched, joined(written)].into_iter().collect::<Result<Vec<_>>>()? {
             match outcome {
@@ -86,7 +95,25 @@ impl Pipeline {
         Ok(tally)
     }
 
-    async fn read_tree(&self, to_walk: mpsc::Sender<Flow<FromTree>>, deletes: bool) -> Result<Outcome> {
+    /// Lets what comes from the tree go by one scout after the other. They only ever help: if one is cut off, so is the
+    /// walk behind it, and the walk says so.
+    fn send_scouts(
+        &self,
+        destination: Option<&Arc<Directory>>,
+        from_tree: mpsc::Receiver<Flow<FromTree>>,
+    ) -> (Vec<JoinHandle<()>>, mpsc::Receiver<Flow<FromTree>>) {
+        let mut news = from_tree;
+        let mut scouts = Vec::new();
+        for number in 0..SCOUTS {
+            let scout = Scout::new(number, self.selection.clone(), destination);
+            let (to_next, next) = mpsc::channel(1);
+            let before = std::mem::replace(&mut news, next);
+            scouts.push(spawn_blocking(move || scout.run(before, &to_next)));
+        }
+        (scouts, news)
+    }
+
+    async fn read_tree(&self, to_scouts: mpsc::Sender<Flow<FromTree>>, deletes: bool) -> Result<Outcome> {
         let mut entries = self.entries();
         loop {
             let news = match self.interrupt.unless_set(entries.next()).await {
@@ -96,11 +123,11 @@ impl Pipeline {
                 Err(error) if self.keep_going && !deletes && is_damage(&error) => FromTree::Lost(error.to_string()),
                 Err(error) => return Err(error),
             };
-            if to_walk.send(Flow::Next(news)).await.is_err() {
+            if to_scouts.send(Flow::Next(news)).await.is_err() {
                 return Ok(Outcome::CutOff);
             }
         }
-        Ok(match to_walk.send(Flow::End).await {
+        Ok(match to_scouts.send(Flow::End).await {
             Ok(()) => Outcome::Done(Tally::default()),
             Err(_) => Outcome::CutOff,
         })

@@ -201,7 +201,7 @@ impl Planner {
         Ok(())
     }
 
-    fn entry(&mut self, selected: Selected) -> Result<()> {
+    fn entry(&mut self, mut selected: Selected) -> Result<()> {
         self.rules.interrupt.check()?;
         let path = selected.placed.entry.path.clone();
         if self.previous.as_ref().is_some_and(|previous| *previous >= path) {
@@ -242,7 +242,12 @@ impl Planner {
         self.survey.entries += 1;
         self.survey.bytes = self.survey.bytes.saturating_add(selected.placed.entry.size());
         let parent = self.levels.last().and_then(|level| level.directory.clone());
-        let there = match parent.as_ref().filter(|_| is_there).map(|parent| parent.look(&name)) {
+        let seen = selected.seen.take().filter(|seen| parent.as_ref().is_some_and(|parent| parent.id() == seen.within));
+        let look = |parent: &Arc<Directory>| match &seen {
+            Some(seen) => Ok(Some(seen.there)),
+            None => parent.look(&name),
+        };
+        let there = match parent.as_ref().filter(|_| is_there).map(look) {
             Some(Ok(there)) => there,
             Some(Err(error)) => {
                 self.links.pass(&selected.placed.entry);
@@ -264,7 +269,7 @@ impl Planner {
         if selected.placed.entry.is_directory() {
             self.directory(parent, &name, selected, there)
         } else {
-            self.leaf(parent, &name, selected.placed, there)
+            self.leaf(parent, &name, selected.placed, there, seen.and_then(|seen| seen.xattrs))
         }
     }
 
@@ -296,6 +301,7 @@ impl Planner {
             self.entry(Selected {
                 placed: Placed { entry, content: Placement::Chunks(Vec::new()) },
                 on_the_way: true,
+                seen: None,
             })?;
         }
         Ok(())
@@ -417,7 +423,7 @@ impl Planner {
     }
 
     fn create(&mut self, parent: Option<Arc<Directory>>, name: &[u8], selected: Selected) -> Result<()> {
-        let Selected { placed: Placed { entry, .. }, on_the_way } = selected;
+        let Selected { placed: Placed { entry, .. }, on_the_way, .. } = selected;
         let created = parent.filter(|_| self.rules.act).map(|parent| parent.create(name)).transpose();
         let directory = match created {
             Ok(directory) => directory,
@@ -437,7 +443,7 @@ impl Planner {
     }
 
     fn enter(&mut self, parent: Option<Arc<Directory>>, name: &[u8], selected: Selected, there: &There) -> Result<()> {
-        let Selected { placed: Placed { entry, .. }, on_the_way } = selected;
+        let Selected { placed: Placed { entry, .. }, on_the_way, .. } = selected;
         let Some(parent) = parent else { return Ok(()) };
         let opened = if self.rules.act && self.rules.overwrite != Overwrite::Never {
             open_to_change(&parent, name, there, &self.rules.user)

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::scout::Seen;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Snapshot;
 use crate::format::page::Placed;
@@ -26,6 +27,8 @@ pub(super) struct Selected {
     pub(super) placed: Placed,
     /// Not selected itself, but the directory of something that is.
     pub(super) on_the_way: bool,
+    /// What a scout has seen in its place.
+    pub(super) seen: Option<Seen>,
 }
 
 impl Selection {
@@ -148,7 +151,7 @@ impl SelectedEntries {
         loop {
             if let Some(reader) = &mut self.reader {
                 if let Some(page) = reader.next_page().await? {
-                    let whole = |placed| Selected { placed, on_the_way: false };
+                    let whole = |placed| Selected { placed, on_the_way: false, seen: None };
                     return Ok(Some(page.into_iter().map(whole).collect()));
                 }
                 self.reader = None;
@@ -157,7 +160,8 @@ impl SelectedEntries {
                 None => return Ok(None),
                 Some(Source::Whole(path)) => self.reader = Some(self.reader_below(&path)),
                 Some(Source::OnTheWay(path)) => {
-                    return Ok(Some(vec![Selected { placed: self.first(&path).await?, on_the_way: true }]));
+                    let placed = self.first(&path).await?;
+                    return Ok(Some(vec![Selected { placed, on_the_way: true, seen: None }]));
                 }
             }
         }

@@ -8,6 +8,6 @@ mod write;
 
 pub(crate) use compare::{AtPath, Merge, Pair};
 pub(crate) use pages::{Access, Pages};
-pub(crate) use read::{ChunkReader, TreeIter, TreeReader};
+pub(crate) use read::{Ahead, ChunkReader, TreeIter, TreeReader};
 pub(crate) use root::refer_to;
 pub(crate) use write::{PageStore, TreeWriter, WrittenTree, write_chunk_list};

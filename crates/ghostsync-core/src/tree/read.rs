@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
 use futures::future::join;
@@ -175,19 +175,28 @@ impl TreeIter {
     }
 
     /// Reads and decodes on a thread of its own, a few pages ahead of whoever takes the entries.
-    pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> impl Iterator<Item = Result<Placed>> {
+    pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Ahead {
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         scope.spawn(move || {
-            while let Some(first) = self.next() {
-                let has_failed = first.is_err();
-                let page: Vec<Result<Placed>> =
-                    std::iter::once(first).chain(std::mem::take(&mut self.entries).map(Ok)).collect();
-                if sender.send(page).is_err() || has_failed {
+            while let Some(entries) = self.next_page() {
+                let has_failed = entries.is_err();
+                let met = std::mem::take(&mut self.pages);
+                if sender.send((met, entries)).is_err() || has_failed {
                     return;
                 }
             }
         });
-        receiver.into_iter().flatten()
+        Ahead { receiver, entries: Vec::new().into_iter(), pages: Vec::new() }
+    }
+
+    fn next_page(&mut self) -> Option<Result<Vec<Placed>>> {
+        let reader = self.reader.as_mut()?;
+        let page = self.waiter.wait(reader.next_page());
+        self.pages.extend(reader.take_visited());
+        if !matches!(page, Ok(Some(_))) {
+            self.reader = None;
+        }
+        page.transpose()
     }
 
     /// The pages met so far, in the order they were read.
@@ -204,16 +213,42 @@ impl Iterator for TreeIter {
             if let Some(placed) = self.entries.next() {
                 return Some(Ok(placed));
             }
-            let reader = self.reader.as_mut()?;
-            let page = self.waiter.wait(reader.next_page());
-            self.pages.extend(reader.take_visited());
-            match page {
-                Ok(Some(entries)) => self.entries = entries.into_iter(),
-                Ok(None) => self.reader = None,
-                Err(error) => {
-                    self.reader = None;
-                    return Some(Err(error));
-                }
+            match self.next_page()? {
+                Ok(entries) => self.entries = entries.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// A [`TreeIter`] that another thread reads and decodes for.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    receiver: Receiver<(Vec<PageRef>, Result<Vec<Placed>>)>,
+    entries: std::vec::IntoIter<Placed>,
+    pages: Vec<PageRef>,
+}
+
+impl Ahead {
+    /// The pages met so far, in the order they were read: the last one is that of the entry that was taken last.
+    pub(crate) fn pages(&self) -> &[PageRef] {
+        &self.pages
+    }
+}
+
+impl Iterator for Ahead {
+    type Item = Result<Placed>;
+
+    fn next(&mut self) -> Option<Result<Placed>> {
+        loop {
+            if let Some(placed) = self.entries.next() {
+                return Some(Ok(placed));
+            }
+            let (met, entries) = self.receiver.recv().ok()?;
+            self.pages.extend(met);
+            match entries {
+                Ok(entries) => self.entries = entries.into_iter(),
+                Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -4,6 +4,8 @@
 //! nothing. A page above the leaves holds at least two lines unless it is the last of its level, so that every
 //! level is at most half as long as the one below, whatever the names hash to.
 
+use std::collections::VecDeque;
+
 use crate::entry::{ChunkList, MAX_INLINE_CHUNKS};
 use crate::error::{Error, Result};
 use crate::format::page::{
@@ -13,10 +15,19 @@ use crate::format::page::{
 use crate::id::ChunkId;
 use crate::tree_path::TreePath;
 
+/// Leaves that may be on their way into a pack.
+const LEAVES_AHEAD: usize = 4;
+
 /// Takes finished pages.
 pub(crate) trait PageStore {
     /// Stores a page, unless a copy is known that may be referred to, and tells where it lies.
     fn store(&mut self, level: u8, page: &PageBuilder) -> Result<PageRef>;
+
+    /// Begins to store one; no more than a few may be begun and not stored.
+    fn begin(&mut self, level: u8, page: PageBuilder) -> Result<()>;
+
+    /// Waits until the first of those that were begun is stored, and tells where it lies.
+    fn stored(&mut self) -> Result<PageRef>;
 }
 
 /// A tree whose pages are stored.
@@ -34,6 +45,15 @@ pub(crate) struct WrittenTree {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct TreeWriter {
     levels: Vec<Level>,
+    /// Leaves that were begun: what the level above is to say of them.
+    begun: VecDeque<Begun>,
+}
+
+#[derive(Debug, Clone)]
+struct Begun {
+    last: TreePath,
+    entries: u64,
+    bytes: u64,
 }
 
 /// One level of a tree while it is written: the page that is being filled, and the last one that was finished.
@@ -86,7 +106,8 @@ impl TreeWriter {
     ///
     /// # Errors
     /// The page store's.
-    pub(crate) fn so_far(&self, pages: &mut dyn PageStore) -> Result<Option<WrittenTree>> {
+    pub(crate) fn so_far(&mut self, pages: &mut dyn PageStore) -> Result<Option<WrittenTree>> {
+        self.settle(0, pages)?;
         if self.levels.is_empty() { Ok(None) } else { self.clone().finish(pages).map(Some) }
     }
 
@@ -105,6 +126,7 @@ impl TreeWriter {
             if self.levels[level].page.count() > 0 {
                 self.finish_page(level, pages)?;
             }
+            self.settle(0, pages)?;
             // The lowest level of one page is the root; the line that its end put above is dropped.
             let current = &mut self.levels[level];
             if current.finished_pages == 1
@@ -121,12 +143,33 @@ impl TreeWriter {
         let number = level_number(level)?;
         let current = &mut self.levels[level];
         let page = std::mem::replace(&mut current.page, PageBuilder::tree(number));
-        let child = Child {
-            last: current.last.clone(),
-            page: pages.store(number, &page)?,
-            entries: std::mem::take(&mut current.entries),
-            bytes: std::mem::take(&mut current.bytes),
-        };
+        let (entries, bytes) = (std::mem::take(&mut current.entries), std::mem::take(&mut current.bytes));
+        let begun = Begun { last: current.last.clone(), entries, bytes };
+        if level == 0 {
+            pages.begin(number, page)?;
+            self.begun.push_back(begun);
+            return self.settle(LEAVES_AHEAD - 1, pages);
+        }
+        let page = pages.store(number, &page)?;
+        self.finished(level, begun, page, pages)
+    }
+
+    /// Waits until no more than so many leaves are on their way.
+    fn settle(&mut self, most: usize, pages: &mut dyn PageStore) -> Result<()> {
+        while self.begun.len() > most
+            && let Some(begun) = self.begun.pop_front()
+        {
+            let page = pages.stored()?;
+            self.finished(0, begun, page, pages)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the level above of a page that is stored.
+    fn finished(&mut self, level: usize, begun: Begun, page: PageRef, pages: &mut dyn PageStore) -> Result<()> {
+        let Begun { last, entries, bytes } = begun;
+        let child = Child { last, page, entries, bytes };
+        let current = &mut self.levels[level];
         current.finished_pages += 1;
         current.finished = Some(child.clone());
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ghostsync_core::ErrorKind;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::observer::NoObserver;
@@ -12,6 +13,7 @@ use ghostsync_core::receipt::{DirectoryMark, Receipt};
 use ghostsync_core::repository::{OpenOptions, Repository, State, claim, reclaim, release};
 use ghostsync_core::restore::{Overwrite, RestoreOptions, restore};
 use ghostsync_core::store::Store;
+use ghostsync_core::testing::fault::{Call, Failure, Fault, FaultStore};
 use ghostsync_core::testing::recording::{Operation, RecordingStore};
 use ghostsync_core::testing::tree::{differences, noise};
 use jiff::{SignedDuration, Timestamp};
@@ -143,6 +145,28 @@ async fn what_a_first_step_left_out_is_not_taken_for_known() {
     assert_eq!((bench.state().await.commit.seq, bench.is_released().await), (seq, false));
     let last = bench.back_up(last_step()).await;
     assert_eq!((last.outcome, last.changes.changed), (BackupOutcome::Done, 1));
+    assert_eq!(differences(&bench.source(), &bench.restored().await), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_backup_has_uploaded_of_large_files_outlasts_a_first_step() {
+    let bench = Bench::new().await;
+    bench.write("large", &noise(61, 70_000));
+    // Interrupted between the last data pack and the pages.
+    let plan = |call: &Call| call.key.as_ref().ends_with(".meta").then_some(Fault::Before(Failure::Denied));
+    let store = Store::new(Arc::new(FaultStore::new(bench.objects.clone(), plan)), "recorded");
+    let open = OpenOptions { cache_dir: Some(bench.folder.path().join("cache")) };
+    let repository = Repository::open(store, open).await.expect("a repository");
+    let options = BackupOptions { owner: Some("pod".into()), exclusive: true, ..BackupOptions::default() };
+    let cut = backup(&repository, &bench.source(), options, Arc::new(NoObserver)).await;
+    assert_eq!(cut.expect_err("is cut").kind(), ErrorKind::Denied);
+
+    bench.write("03", b"a small change");
+    assert!(!bench.back_up(first_step()).await.is_complete());
+    drop(bench.objects.take());
+    assert!(bench.back_up(last_step()).await.is_complete());
+    let sent_bytes = bench.objects.bytes(Operation::Put) + bench.objects.bytes(Operation::Create);
+    assert!(sent_bytes < 20_000, "{sent_bytes}");
     assert_eq!(differences(&bench.source(), &bench.restored().await), Vec::<String>::new());
 }
 

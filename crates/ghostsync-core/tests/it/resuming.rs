@@ -428,6 +428,8 @@ async fn a_journal_that_is_damaged_anywhere_costs_time_alone() {
     let whole = fs::read(&path).expect("a journal");
     let bounds = records(&whole);
     assert_eq!(bounds.len(), 5, "begin, two packs, a commit");
+    // Whichever of the two was acknowledged first; that of more chunks has the longer record.
+    let first_mib = if bounds[2] - bounds[1] > bounds[3] - bounds[2] { 16 } else { 2 };
     let mut uploaded = BTreeSet::new();
     for (number, bounds) in bounds.windows(2).enumerate() {
         for (how, damaged) in [
@@ -446,7 +448,7 @@ async fn a_journal_that_is_damaged_anywhere_costs_time_alone() {
             let (report, objects) = bench.again_on_a_copy(&cache).await;
             assert_eq!(report.outcome, BackupOutcome::Done, "{case}");
             assert_eq!(state(&objects).await.commit.snapshots.len(), 1, "{case}");
-            let kept = [0, 0, 16, 18][number];
+            let kept = [0, 0, first_mib, 18][number];
             let expected = report.bytes - kept * MIB as u64;
             assert!((expected..expected + MIB as u64 / 2).contains(&report.uploaded_bytes), "{case}: {report:?}");
             uploaded.insert(report.uploaded_bytes / MIB as u64);

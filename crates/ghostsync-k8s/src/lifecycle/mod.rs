@@ -294,7 +294,7 @@ impl Lifecycle {
                 } else {
                     self.rescan_at = self.rescan_at.min(now + self.timing.interval);
                 }
-                self.has_ended = self.is_final(job);
+                self.kept_aside(job, kept, now);
             }
             Passed::Fenced => {
                 let forks = self.forks.get_or_insert(0);
@@ -302,7 +302,7 @@ impl Lifecycle {
                 self.not_before = now + pause.min(MAX_FORK_PAUSE);
                 *forks = forks.saturating_add(1);
                 self.unsynced_since = self.dirty.map(|dirty| dirty.first);
-                self.has_ended = self.is_final(job);
+                self.kept_aside(job, true, now);
             }
             Passed::NotYet => {
                 self.wanted = true;
@@ -312,8 +312,15 @@ impl Lifecycle {
         }
     }
 
-    fn is_final(&self, job: Option<Job>) -> bool {
-        self.ending.is_some() && matches!(job, Some(Job::Pass(Pass { cause: Cause::Final, .. })))
+    /// A final snapshot that does not come to the branch is the end: but a first step that is kept aside has only what
+    /// is small, and is followed by the whole.
+    fn kept_aside(&mut self, job: Option<Job>, kept: bool, now: Duration) {
+        let (Some(ending), Some(Job::Pass(pass @ Pass { cause: Cause::Final, .. }))) = (&mut self.ending, job) else {
+            return;
+        };
+        ending.small_is_saved = true;
+        self.not_before = now;
+        self.has_ended = !(kept && pass.small_first);
     }
 
     fn pause(&mut self, now: Duration) {

@@ -317,12 +317,16 @@ fn a_job_that_does_not_stop_is_not_waited_for() {
 }
 
 #[test]
-fn what_is_refused_or_fenced_at_the_end_is_the_end() {
-    for passed in [Passed::Refused { kept: true }, Passed::Refused { kept: false }, Passed::Fenced] {
+fn what_is_refused_or_fenced_at_the_end_is_kept_as_a_whole_and_is_the_end() {
+    for passed in [Passed::Refused { kept: true }, Passed::Fenced] {
         let mut life = Life::idle();
-        life.at(100.0, Event::Terminate);
+        assert_eq!(life.at(100.0, Event::Terminate), [last(true, true)]);
+        assert_eq!(life.on(Event::Passed(passed)), [last(false, true)], "{passed:?}: large files were left out");
         assert_eq!(life.on(Event::Passed(passed)), [Action::End], "{passed:?}");
     }
+    let mut life = Life::idle();
+    life.at(100.0, Event::Terminate);
+    assert_eq!(life.on(Event::Passed(Passed::Refused { kept: false })), [Action::End], "nothing is kept anywhere");
 }
 
 #[test]

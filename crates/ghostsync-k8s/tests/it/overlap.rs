@@ -36,6 +36,22 @@ fn of_two_pods_at_a_drain_the_one_that_is_fenced_keeps_what_it_has_on_a_fork() {
 }
 
 #[test]
+fn the_fork_of_a_final_snapshot_has_its_large_files_too() {
+    let cluster = Cluster::with_files(&[("post", "saved")]);
+    let old = cluster.pod("old");
+    assert_eq!(old.restore().code, Some(0));
+    let sidecar = old.drowsy_sync();
+    sidecar.wait_until_started();
+    assert_eq!(cluster.pod("new").restore().code, Some(0));
+    old.write("small", "written a moment before the end");
+    old.write("large", &"written a moment before the end\n".repeat(100_000));
+    let ended = sidecar.terminate();
+    assert_eq!(ended.code, Some(11), "{}", ended.log);
+    let forks = cluster.snapshots_aside("fork/main/old-");
+    assert_eq!(cluster.files_of(forks.last().expect("a fork")), old.files());
+}
+
+#[test]
 fn a_zombie_on_a_cut_off_node_notices_by_itself_and_goes_on_keeping_forks() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let zombie = cluster.pod("zombie");

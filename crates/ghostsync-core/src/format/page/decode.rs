@@ -54,7 +54,8 @@ pub fn decode_unverified(stored: &[u8]) -> Result<(Page, PageId, u8), FormatErro
     let lines = &content[header_end + 1..=lines_end.max(header_end)];
     let placements: PlacementsIn = serde_json::from_slice(&body[lines_end + 1..]).map_err(json)?;
     let placements = Placements { packs: header.packs, chunks: placements.chunks, pages: placements.pages };
-    let split = || lines.split_inclusive(|byte| *byte == b'\n');
+    let text = std::str::from_utf8(lines).map_err(|_| broken("its lines are no text"))?;
+    let split = || text.split_inclusive('\n');
     if split().nth(MAX_PAGE_LINES).is_some() {
         return Err(broken(format!("over {MAX_PAGE_LINES} lines")));
     }
@@ -122,11 +123,11 @@ impl Placements {
         Ok(PageRef { page, level, placement: PagePlacement { pack: self.pack(pack)?, offset, bytes, frame } })
     }
 
-    fn entry(&self, line: &[u8]) -> Result<Placed, FormatError> {
+    fn entry(&self, line: &str) -> Result<Placed, FormatError> {
         if line.len() > MAX_ENTRY_BYTES {
             return Err(FormatError::TooLarge { what: "entry", limit: MAX_ENTRY_BYTES as u64 });
         }
-        let entry = decode_entry_line(line)?;
+        let entry = decode_entry_line(line.as_bytes())?;
         let content = match entry.content() {
             None => Placement::Chunks(Vec::new()),
             Some(content) => {
@@ -150,8 +151,8 @@ impl Placements {
         Ok(Placed { entry, content })
     }
 
-    fn child(&self, line: &[u8], level: u8) -> Result<Child, FormatError> {
-        let line: ChildLine = serde_json::from_slice(line).map_err(json)?;
+    fn child(&self, line: &str, level: u8) -> Result<Child, FormatError> {
+        let line: ChildLine = serde_json::from_str(line).map_err(json)?;
         Ok(Child {
             last: tree_path(line.last, line.last_b64)?,
             page: self.page(line.page, level)?,
@@ -160,8 +161,8 @@ impl Placements {
         })
     }
 
-    fn chunk_line(&self, line: &[u8]) -> Result<(ChunkId, ChunkPlacement), FormatError> {
-        let line: ChunkLine = serde_json::from_slice(line).map_err(json)?;
+    fn chunk_line(&self, line: &str) -> Result<(ChunkId, ChunkPlacement), FormatError> {
+        let line: ChunkLine = serde_json::from_str(line).map_err(json)?;
         let placement = self.chunk(line.chunk)?;
         if placement.bytes != line.bytes {
             return Err(broken(format!("chunk {} has two lengths", line.chunk)));
@@ -169,8 +170,8 @@ impl Placements {
         Ok((line.chunk, placement))
     }
 
-    fn list_child(&self, line: &[u8], level: u8) -> Result<ListChild, FormatError> {
-        let line: ListChildLine = serde_json::from_slice(line).map_err(json)?;
+    fn list_child(&self, line: &str, level: u8) -> Result<ListChild, FormatError> {
+        let line: ListChildLine = serde_json::from_str(line).map_err(json)?;
         Ok(ListChild {
             last: line.last_chunk,
             page: self.page(line.page, level)?,

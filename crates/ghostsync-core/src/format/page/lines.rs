@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Child, MAX_ENTRY_BYTES, MAX_LEVEL, broken, json};
+use super::{Child, MAX_ENTRY_BYTES, MAX_LEVEL, broken, json, plain};
 use crate::entry::{
     ChunkList, DeviceNumber, Entry, EntryKind, FileContent, FileTime, Hole, MAX_FILE_BYTES, MAX_INLINE_CHUNKS, Xattr,
 };
@@ -133,6 +133,14 @@ fn is_false(value: &bool) -> bool {
 /// [`FormatError::TooLarge`] if it is over [`MAX_ENTRY_BYTES`], which only extended attributes can make it, or the
 /// file over [`MAX_FILE_BYTES`].
 pub fn entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
+    match plain::encode(entry) {
+        Some(line) => Ok(line),
+        None => serialize_entry_line(entry),
+    }
+}
+
+/// The same for every entry, plain or not.
+pub(super) fn serialize_entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
     if entry.size() > MAX_FILE_BYTES {
         return Err(FormatError::TooLarge { what: "file", limit: MAX_FILE_BYTES });
     }
@@ -202,6 +210,14 @@ pub fn entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
 /// # Errors
 /// What is wrong with it.
 pub fn decode_entry_line(line: &[u8]) -> Result<Entry, FormatError> {
+    match std::str::from_utf8(line).ok().and_then(plain::decode) {
+        Some(entry) => Ok(entry),
+        None => parse_entry_line(line),
+    }
+}
+
+/// The same for every line, plain or not.
+pub(super) fn parse_entry_line(line: &[u8]) -> Result<Entry, FormatError> {
     let line: EntryLine = serde_json::from_slice(line).map_err(json)?;
     let path = tree_path(line.path, line.path_b64)?;
     let at = |rule: &str| broken(format!("entry {path:?}: {rule}"));

@@ -12,6 +12,7 @@
 mod build;
 mod decode;
 mod lines;
+mod plain;
 
 use super::FormatError;
 use crate::entry::Entry;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::Planner;
-use crate::entry::{Entry, FileContent};
+use crate::entry::{Entry, FileContent, Xattr};
 use crate::error::Result;
 use crate::format::page::Placed;
 use crate::id::ContentHash;
@@ -28,6 +28,7 @@ impl Planner {
         name: &[u8],
         placed: Placed,
         there: Option<There>,
+        xattrs: Option<Vec<Xattr>>,
     ) -> Result<()> {
         let entry = &placed.entry;
         let role = self.links.role(entry)?;
@@ -37,7 +38,7 @@ impl Planner {
             self.keep(entry.size());
             return Ok(());
         }
-        let likeness = match self.likeness(parent.as_ref(), name, entry, there.as_ref()) {
+        let likeness = match self.likeness(parent.as_ref(), name, entry, there.as_ref(), xattrs) {
             Ok(likeness) => likeness,
             Err(error) => {
                 self.links.pass(entry);
@@ -100,6 +101,7 @@ impl Planner {
         name: &[u8],
         entry: &Entry,
         there: Option<&There>,
+        xattrs: Option<Vec<Xattr>>,
     ) -> std::io::Result<Likeness> {
         let (Some(parent), Some(there)) = (parent, there) else { return Ok(Likeness::Absent) };
         let handle = parent.handle()?;
@@ -116,7 +118,10 @@ impl Planner {
         {
             return Ok(Likeness::Different);
         }
-        let right = is_right(there, entry, &self.rules.user, || Ok(xattrs_within(handle.as_fd(), name)?))?;
+        let right = is_right(there, entry, &self.rules.user, || match xattrs {
+            Some(xattrs) => Ok(xattrs),
+            None => Ok(xattrs_within(handle.as_fd(), name)?),
+        })?;
         Ok(if right { Likeness::Same } else { Likeness::SameContent })
     }
 
