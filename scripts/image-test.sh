@@ -135,8 +135,35 @@ told() { # NAME: what a container said, then how the test ends
 }
 
 as_user() { setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"; }
-inside() { timeout "$LIMIT_SECONDS" runc --root "$work/runc" exec sync "$@"; }
+# Runs a command in the container sync, with a variable if it begins with --env NAME=VALUE.
+inside() {
+  local options=()
+  [ "$1" != --env ] || { options=("$1" "$2"); shift 2; }
+  timeout "$LIMIT_SECONDS" runc --root "$work/runc" exec "${options[@]}" sync "$@"
+}
 ctl_status() { inside /ghostsync-k8s ctl status; }
+
+# The image's authorities are read, and a pod's own takes their place: in the network of the container with this process.
+trust_certificates() { # PID
+  local at=$work/tls authority=/run/ghostsync/authority.pem new=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2)
+  mkdir "$at"
+  openssl req -x509 "${new[@]}" -subj /CN=authority -keyout "$at/authority.key" -out "$work/state/authority.pem" \
+    2>"$at/log" || { cat "$at/log" >&2; fail 'openssl made no authority'; }
+  openssl req -x509 "${new[@]}" -CA "$work/state/authority.pem" -CAkey "$at/authority.key" -subj /CN=store.test \
+    -addext subjectAltName=DNS:store.test -addext basicConstraints=critical,CA:FALSE \
+    -keyout "$at/key" -out "$at/certificate" 2>"$at/log" || { cat "$at/log" >&2; fail 'openssl made no certificate'; }
+  nsenter --target "$1" --net timeout "$LIMIT_SECONDS" \
+    openssl s_server -accept 127.0.0.1:8443 -cert "$at/certificate" -key "$at/key" -www >"$at/server" 2>&1 &
+  started+=("$!")
+  wait_for 'the server with TLS' grep -q ACCEPT "$at/server"
+  # The page that answers is no repository; what counts is how far it comes.
+  local ask=(/ghostsync --repo https://store.test:8443/x --retry-time 1s snapshots)
+  ! inside "${ask[@]}" 2>"$at/asked" || fail 'a page is no repository'
+  grep -q 'invalid peer certificate: UnknownIssuer' "$at/asked" || { cat "$at/asked" >&2; fail 'an unknown authority'; }
+  ! inside --env "SSL_CERT_FILE=$authority" "${ask[@]}" 2>"$at/asked" || fail 'a page is no repository'
+  grep -q 'Content-Length' "$at/asked" || { cat "$at/asked" >&2; fail "a pod's own authority"; }
+  say "ok: a store's certificate is checked, by the image's authorities or a pod's own"
+}
 
 live_in_runc() {
   # More than any account of this machine.
@@ -198,6 +225,8 @@ live_in_runc() {
   inside /ghostsync-k8s health --url http://store.test:9108/livez >/dev/null || told sync 'a name of DNS'
   ! inside /ghostsync-k8s health --url http://unknown.test:9108/livez 2>/dev/null || told sync 'an unknown name'
   say 'ok: health, by address, by /etc/hosts, by DNS'
+
+  trust_certificates "$pid"
 
   # A change while it runs: waits until another container finds it in a snapshot.
   as_user sh -c "echo two >$work/data/second"
@@ -284,8 +313,8 @@ check_archive
 check_sbom
 if [ "$(id -u)" != 0 ]; then
   skip 'NOTHING WAS RUN: runc and containerd need root here'
-elif ! command -v runc >/dev/null || ! command -v jq >/dev/null; then
-  skip 'NOTHING WAS RUN: runc or jq is not installed (scripts/tools.sh image jq)'
+elif ! command -v runc >/dev/null || ! command -v jq >/dev/null || ! command -v openssl >/dev/null; then
+  skip 'NOTHING WAS RUN: runc, jq or openssl is not installed (scripts/tools.sh image)'
 else
   live_in_runc
   if command -v containerd >/dev/null && command -v ctr >/dev/null; then

