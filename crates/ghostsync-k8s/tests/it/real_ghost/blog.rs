@@ -160,9 +160,9 @@ impl Blog {
         Ok(url.strip_prefix(ORIGIN).expect("on this site").to_owned())
     }
 
-    pub(crate) fn image(&self, path: &str) -> Option<Vec<u8>> {
-        let answer = self.ask(&format!("GET {path}"), &[], b"").expect("answers");
-        (answer.status == 200).then_some(answer.body)
+    pub(crate) fn image(&self, path: &str) -> io::Result<Vec<u8>> {
+        let line = format!("GET {path}");
+        acknowledged(self.ask(&line, &[], b"")?, &line).map(|answer| answer.body)
     }
 
     /// All posts, their HTML by their titles.
