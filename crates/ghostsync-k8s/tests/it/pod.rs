@@ -63,7 +63,8 @@ impl Cluster {
         fs::remove_dir_all(cluster.repository_folder()).expect("removed");
         let mut init = Command::new(ghostsync);
         init.env_clear().arg("--repo").arg(cluster.repository_folder()).arg("init");
-        assert!(init.status().expect("ghostsync: build it first").success());
+        let output = init.output().expect("ghostsync: build it first");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         cluster.id = cluster.with(async |repository| repository.id());
         cluster
     }
