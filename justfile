@@ -58,6 +58,18 @@ scripts:
     if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR .ci/run scripts/*.sh scripts/*/*.sh; else echo "shellcheck is not installed"; fi
     for patch in crates/ghostsync-core/tests/controls/*.patch; do git apply --check "$patch"; done
 
+# The real Ghost beside the program: first boot, posts and images, every way to end, and on elsewhere (minutes)
+ghost *ARGS:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    scripts/tools.sh ghost sqlite3
+    if ! scripts/tools.sh home ghost >/dev/null || ! command -v sqlite3 >/dev/null; then
+      echo "skipped: Ghost cannot be installed here" >&2
+      exit 0
+    fi
+    cargo build --quiet --locked --package ghostsync-cli --package ghostsync-k8s
+    timeout 1200 just _only ghostsync-k8s real_ghost --test-threads=1 {{ ARGS }}
+
 # Manifests and what is packaged: rendered by the real tools, against their schemas, our own lint, promtool
 manifests:
     scripts/manifests.sh

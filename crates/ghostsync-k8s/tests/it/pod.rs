@@ -23,8 +23,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits for a condition.
 #[track_caller]
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + LIMIT;
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_at_most(LIMIT, what, condition);
+}
+
+#[track_caller]
+pub(crate) fn wait_at_most(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < until, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -40,13 +45,28 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+        Self::within(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder"))
+    }
+
+    fn within(folder: tempfile::TempDir) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let url = folder.path().join("repository").display().to_string();
         let store = open_url(&url, &StoreSettings::default(), true).expect("a store");
         let create = CreateOptions { skip_probe: true, ..CreateOptions::default() };
         let made = runtime.block_on(Repository::create(store, create, OpenOptions::default())).expect("a repository");
         Self { folder, id: made.id(), runtime }
+    }
+
+    /// One whose repository `ghostsync init` makes, on a disk: what is written there takes its time.
+    pub(crate) fn made_by(ghostsync: &Path) -> Self {
+        let mut cluster = Self::within(tempfile::tempdir().expect("a folder"));
+        fs::remove_dir_all(cluster.repository_folder()).expect("removed");
+        let mut init = Command::new(ghostsync);
+        init.env_clear().arg("--repo").arg(cluster.repository_folder()).arg("init");
+        let output = init.output().expect("ghostsync: build it first");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        cluster.id = cluster.with(async |repository| repository.id());
+        cluster
     }
 
     /// One with a snapshot of these files, made by a pod that has ended well.
@@ -99,8 +119,8 @@ impl Cluster {
         state.commit.snapshots.iter().filter(|snapshot| snapshot.branch.starts_with(begin)).cloned().collect()
     }
 
-    /// The files of a snapshot.
-    pub(crate) fn files_of(&self, snapshot: &Snapshot) -> BTreeMap<String, String> {
+    /// A snapshot, restored into a folder that the next one replaces.
+    pub(crate) fn restored(&self, snapshot: &Snapshot) -> PathBuf {
         let back = self.folder.path().join("back");
         drop(fs::remove_dir_all(&back));
         let snapshot = Selector::Id(snapshot.id.to_string());
@@ -108,7 +128,12 @@ impl Cluster {
         self.with(async |repository| restore(&repository, &back, options, Arc::new(NoObserver)).await)
             .map(drop)
             .expect("a restore");
-        files_in(&back)
+        back
+    }
+
+    /// The files of a snapshot.
+    pub(crate) fn files_of(&self, snapshot: &Snapshot) -> BTreeMap<String, String> {
+        files_in(&self.restored(snapshot))
     }
 
     pub(crate) fn head_files(&self) -> BTreeMap<String, String> {
