@@ -58,7 +58,12 @@ impl Counts {
     ) -> BoxStream<'static, Result<T>> {
         one_more(&self.list);
         let mut listed = Listed { counts: Arc::clone(self), code: "ok" };
-        listing.inspect(move |found| listed.code = found.as_ref().err().map_or(listed.code, code)).boxed()
+        let look = move |found: &Result<T>| {
+            // All of it belongs to the listing, and is dropped with it.
+            let listed = &mut listed;
+            listed.code = found.as_ref().err().map_or(listed.code, code);
+        };
+        listing.inspect(look).boxed()
     }
 
     pub(super) fn so_far(&self) -> RequestCounts {

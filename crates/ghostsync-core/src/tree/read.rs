@@ -178,15 +178,16 @@ impl TreeIter {
     pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Ahead {
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         scope.spawn(move || {
-            while let Some(entries) = self.next_page() {
-                let has_failed = entries.is_err();
+            loop {
+                let entries = self.next_page().transpose();
+                let is_last = !matches!(entries, Ok(Some(_)));
                 let met = std::mem::take(&mut self.pages);
-                if sender.send((met, entries)).is_err() || has_failed {
+                if sender.send((met, entries)).is_err() || is_last {
                     return;
                 }
             }
         });
-        Ahead { receiver, entries: Vec::new().into_iter(), pages: Vec::new() }
+        Ahead { receiver, entries: Vec::new().into_iter(), pages: Vec::new(), has_ended: false }
     }
 
     fn next_page(&mut self) -> Option<Result<Vec<Placed>>> {
@@ -224,9 +225,11 @@ impl Iterator for TreeIter {
 /// A [`TreeIter`] that another thread reads and decodes for.
 #[derive(Debug)]
 pub(crate) struct Ahead {
-    receiver: Receiver<(Vec<PageRef>, Result<Vec<Placed>>)>,
+    /// The end is said in so many words: a thread that ends without it has seen no end.
+    receiver: Receiver<(Vec<PageRef>, Result<Option<Vec<Placed>>>)>,
     entries: std::vec::IntoIter<Placed>,
     pages: Vec<PageRef>,
+    has_ended: bool,
 }
 
 impl Ahead {
@@ -244,11 +247,21 @@ impl Iterator for Ahead {
             if let Some(placed) = self.entries.next() {
                 return Some(Ok(placed));
             }
-            let (met, entries) = self.receiver.recv().ok()?;
+            if self.has_ended {
+                return None;
+            }
+            let Ok((met, entries)) = self.receiver.recv() else {
+                self.has_ended = true;
+                return Some(Err(Error::internal("the thread that reads pages ahead ended")));
+            };
             self.pages.extend(met);
             match entries {
-                Ok(entries) => self.entries = entries.into_iter(),
-                Err(error) => return Some(Err(error)),
+                Ok(Some(entries)) => self.entries = entries.into_iter(),
+                Ok(None) => self.has_ended = true,
+                Err(error) => {
+                    self.has_ended = true;
+                    return Some(Err(error));
+                }
             }
         }
     }
