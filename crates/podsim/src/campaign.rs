@@ -42,7 +42,7 @@ pub struct CampaignArgs {
     /// Do something wrong, to see that it is found
     #[arg(long, value_enum)]
     pub(crate) control: Option<Control>,
-    /// `sync --max-wait`, instead of its default
+    /// A fixed `sync --min-wait` and `--max-wait`, instead of their defaults
     #[arg(long)]
     pub(crate) max_wait: Option<String>,
     /// Seconds between two runs of `rclone sync`

@@ -44,7 +44,7 @@ pub struct Programs {
     pub ghostsync: PathBuf,
     /// `rclone`.
     pub rclone: PathBuf,
-    /// `sync --max-wait`; the default of `ghostsync-k8s` if there is none.
+    /// `sync --min-wait` and `--max-wait` alike, so that the wait is fixed; the defaults of `ghostsync-k8s` if there is none.
     pub max_wait: Option<String>,
     /// Between two runs of `rclone sync`.
     pub rclone_seconds: u64,
@@ -170,8 +170,9 @@ fn wiping_first(program: Program, pod: &PodSettings) -> Program {
 
 fn sync(programs: &Programs, store: &Store, pod: &PodSettings, hook: &[&str]) -> Container {
     let listen = format!("--listen={}:9108", pod.ip);
-    let max_wait = programs.max_wait.as_ref().map(|wait| format!("--max-wait={wait}"));
-    let words: Vec<&str> = ["sync", "--interval=30s", &listen].into_iter().chain(max_wait.as_deref()).collect();
+    let wait = programs.max_wait.as_ref().map(|wait| [format!("--min-wait={wait}"), format!("--max-wait={wait}")]);
+    let words = ["sync", "--interval=30s", &listen].into_iter();
+    let words: Vec<&str> = words.chain(wait.iter().flatten().map(String::as_str)).collect();
     Container {
         role: Role::Sync,
         spec: ContainerSpec { kind: Kind::Main, has_hook: true, has_startup_probe: false },
