@@ -222,11 +222,14 @@ impl Iterator for TreeIter {
     }
 }
 
+/// Pages met on the way to a leaf, and its entries. The end, `None`, is said in so many words: a thread that ends without
+/// it has seen no end.
+type ReadAhead = (Vec<PageRef>, Result<Option<Vec<Placed>>>);
+
 /// A [`TreeIter`] that another thread reads and decodes for.
 #[derive(Debug)]
 pub(crate) struct Ahead {
-    /// The end is said in so many words: a thread that ends without it has seen no end.
-    receiver: Receiver<(Vec<PageRef>, Result<Option<Vec<Placed>>>)>,
+    receiver: Receiver<ReadAhead>,
     entries: std::vec::IntoIter<Placed>,
     pages: Vec<PageRef>,
     has_ended: bool,
