@@ -192,7 +192,13 @@ impl Pod<'_> {
 
     /// The program with this pod's environment.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ghostsync-k8s"));
+        // Where another user may get to it, too: what is compiled may lie in a folder of one's own.
+        let program = self.cluster.folder.path().join("program");
+        if !program.exists() {
+            let compiled = env!("CARGO_BIN_EXE_ghostsync-k8s");
+            fs::hard_link(compiled, &program).or_else(|_| fs::copy(compiled, &program).map(drop)).expect("a copy");
+        }
+        let mut command = Command::new(program);
         let variables = [
             ("GHOSTSYNC_REPO", self.cluster.repository_folder()),
             ("GHOSTSYNC_PATH", self.data.clone()),
