@@ -142,6 +142,8 @@ fn a_sidecar_stays_small_in_the_process_that_was_started_unless_somebody_says_ot
     assert_eq!(sidecar.terminate().code, Some(0));
     let mut command = pod.command(&["sync", "--listen=127.0.0.1:0"]);
     let sidecar = crate::pod::Sidecar::start(command.env("MALLOC_ARENA_MAX", "4"));
+    // The first has given the branch back: this one has to take it before it can end well.
+    sidecar.wait_until_started();
     assert_eq!(sidecar.environment("MALLOC_ARENA_MAX").as_deref(), Some("4"));
     assert_eq!(sidecar.terminate().code, Some(0));
 }
