@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -192,12 +193,21 @@ impl Pod<'_> {
 
     /// The program with this pod's environment.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        // Where another user may get to it, too: what is compiled may lie in a folder of one's own.
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_ghostsync-k8s")), words)
+    }
+
+    /// The same for another user: what is compiled may lie where he does not get to.
+    pub(crate) fn command_of_another(&self, uid: u32, words: &[&str]) -> Command {
         let program = self.cluster.folder.path().join("program");
-        if !program.exists() {
-            let compiled = env!("CARGO_BIN_EXE_ghostsync-k8s");
-            fs::hard_link(compiled, &program).or_else(|_| fs::copy(compiled, &program).map(drop)).expect("a copy");
-        }
+        // By a process of its own: one that is started here meanwhile would hold the file open for writing.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ghostsync-k8s")).arg(&program).status();
+        assert!(copied.expect("cp runs").success());
+        let mut command = self.command_of(&program, words);
+        command.uid(uid).gid(uid);
+        command
+    }
+
+    fn command_of(&self, program: &Path, words: &[&str]) -> Command {
         let mut command = Command::new(program);
         let variables = [
             ("GHOSTSYNC_REPO", self.cluster.repository_folder()),

@@ -169,7 +169,6 @@ fn genesis_is_harmless_when_it_stays_in_the_manifest() {
 #[test]
 fn a_directory_that_may_not_be_written_is_told_with_the_line_for_the_pod() {
     use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
 
     if !rustix::process::geteuid().is_root() {
         // Only root can be somebody else.
@@ -181,7 +180,7 @@ fn a_directory_that_may_not_be_written_is_told_with_the_line_for_the_pod() {
     fs::set_permissions(&pod.state_dir, fs::Permissions::from_mode(0o777)).expect("set");
     std::os::unix::fs::chown(&pod.data, Some(1000), Some(1000)).expect("changed");
     let genesis = format!("--genesis={}", cluster.id);
-    let output = pod.command(&["restore", &genesis]).uid(65532).gid(65532).output().expect("runs");
+    let output = pod.command_of_another(65532, &["restore", &genesis]).output().expect("runs");
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("uid 65532, gid 65532 cannot write to"), "{log}");

@@ -79,7 +79,6 @@ fn with_the_cache_allowed_an_unreachable_store_lets_the_app_start_from_the_last_
 #[test]
 fn a_file_of_a_foreign_uid_that_cannot_be_read_is_kept_as_it_was_and_told() {
     use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
 
     if !rustix::process::geteuid().is_root() {
         // Only root can be somebody else.
@@ -96,8 +95,8 @@ fn a_file_of_a_foreign_uid_that_cannot_be_read_is_kept_as_it_was_and_told() {
     fs::set_permissions(pod.data.join("secret"), fs::Permissions::from_mode(0o600)).expect("set");
     fs::set_permissions(pod.last_words_file(), fs::Permissions::from_mode(0o666)).expect("set");
     pod.write("post", "edited");
-    let mut command = pod.command(&["sync", "--listen=127.0.0.1:0"]);
-    let sidecar = crate::pod::Sidecar::start(command.uid(65532).gid(65532));
+    let mut command = pod.command_of_another(65532, &["sync", "--listen=127.0.0.1:0"]);
+    let sidecar = crate::pod::Sidecar::start(&mut command);
     sidecar.wait_until_started();
     let ended = sidecar.terminate();
     assert_eq!(ended.code, Some(3), "{}", ended.log);
