@@ -1,31 +1,33 @@
 //! What is to be done about each path: pure, so that both passes over a tree decide the same.
 
+use std::sync::Arc;
+
 use super::BackupOptions;
 use super::seen::{Seen, SeenEntry};
 use super::survey::size_of;
 use crate::entry::{Entry, EntryKind, FileContent};
 use crate::format::page::{Placed, Placement};
 use crate::source::{FoundKind, Matcher};
-use crate::tree::{AtPath, Pair};
+use crate::tree::{AtPath, LeafEntry, Pair};
 use crate::tree_path::TreePath;
 
 /// What is to be done about one path.
 #[derive(Debug)]
 pub(super) enum Step {
     /// The parent's entry stays as it is.
-    Keep(SeenEntry, Placed),
+    Keep(Arc<SeenEntry>, LeafEntry),
     /// The content is the parent's, other metadata are new.
-    Touch(SeenEntry, Placed),
+    Touch(Arc<SeenEntry>, LeafEntry),
     /// The content of a regular file must be read; the parent's entry, if any, may be of another kind.
-    Read(SeenEntry, Option<Placed>),
+    Read(Arc<SeenEntry>, Option<LeafEntry>),
     /// Anything but a regular file is new, or differs from the parent's entry.
-    Make(SeenEntry, Option<Placed>),
+    Make(Arc<SeenEntry>, Option<LeafEntry>),
     /// It could not be read: the parent's version is carried forward.
-    Carry(Placed),
+    Carry(LeafEntry),
     /// The parent's entry is gone.
-    Gone(Placed),
+    Gone(LeafEntry),
     /// The parent's entry is hidden by excludes.
-    Hidden(Placed),
+    Hidden(LeafEntry),
     /// Nothing to keep.
     Skip,
 }
@@ -48,17 +50,18 @@ impl<'a> Decider<'a> {
     }
 
     /// Decides one path; tells also what could not be read.
-    pub(super) fn decide(&mut self, pair: Pair<Seen, Placed>) -> (Step, Option<(TreePath, String)>) {
+    pub(super) fn decide(&mut self, pair: Pair<Seen, LeafEntry>) -> (Step, Option<(TreePath, String)>) {
         match self.step(pair) {
             (Step::Read(seen, old), None) if self.defer_over.is_some_and(|most| size_of(&seen.found) > most) => {
-                let problem = Some((seen.found.path, "it is left for the next snapshot, because it is large".into()));
+                let problem =
+                    Some((seen.found.path.clone(), "it is left for the next snapshot, because it is large".into()));
                 (old.map_or(Step::Skip, Step::Carry), problem)
             }
             decided => decided,
         }
     }
 
-    fn step(&mut self, pair: Pair<Seen, Placed>) -> (Step, Option<(TreePath, String)>) {
+    fn step(&mut self, pair: Pair<Seen, LeafEntry>) -> (Step, Option<(TreePath, String)>) {
         match pair {
             Pair::Left(Seen::Entry(seen)) => (new(seen, None), None),
             Pair::Both(Seen::Entry(seen), old) => (self.both(seen, old), None),
@@ -86,7 +89,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn right(&self, old: Placed) -> Step {
+    fn right(&self, old: LeafEntry) -> Step {
         let path = old.path();
         let covers = |top: &Option<TreePath>| top.as_ref().is_some_and(|top| path.starts_with(top));
         if covers(&self.unread) {
@@ -98,7 +101,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn both(&self, seen: SeenEntry, old: Placed) -> Step {
+    fn both(&self, seen: Arc<SeenEntry>, old: LeafEntry) -> Step {
         if let (FoundKind::File { size }, EntryKind::File(content)) = (&seen.found.kind, &old.entry.kind) {
             let same = !self.reread
                 && seen.trusted
@@ -116,7 +119,7 @@ impl<'a> Decider<'a> {
     }
 }
 
-fn new(seen: SeenEntry, old: Option<Placed>) -> Step {
+fn new(seen: Arc<SeenEntry>, old: Option<LeafEntry>) -> Step {
     if matches!(seen.found.kind, FoundKind::File { .. }) { Step::Read(seen, old) } else { Step::Make(seen, old) }
 }
 

@@ -12,7 +12,7 @@ use tempfile::SpooledTempFile;
 use crate::entry::ChunkList;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
-use crate::id::{ChunkId, PackName, SessionId};
+use crate::id::{ChunkId, IdMap, PackName, SessionId};
 use crate::interrupt::Waiter;
 use crate::tree::{Access, ChunkReader, Pages};
 
@@ -37,7 +37,7 @@ pub(super) enum Location {
 /// The chunks that the parent reaches: a hash table from half an id to the page that places it.
 #[derive(Debug, Default)]
 pub(super) struct ParentChunks {
-    table: HashMap<u64, u64>,
+    table: IdMap<u64, u64>,
     /// Files with lists of chunks, which are read when a file is that may have some of them.
     listed: Vec<Placed>,
 }
@@ -55,15 +55,15 @@ impl ParentChunks {
 }
 
 fn chunks_of(placed: &Placed) -> impl Iterator<Item = (ChunkId, ChunkPlacement)> {
-    let (ids, placements): (Vec<ChunkId>, &[ChunkPlacement]) = match (placed.entry.content(), &placed.content) {
+    let (whole, named, placements): (_, &[ChunkId], &[_]) = match (placed.entry.content(), &placed.content) {
         (Some(content), Placement::Chunks(placements)) => match &content.chunks {
-            ChunkList::Whole => (vec![ChunkId::of_whole(content.hash)], placements),
-            ChunkList::Inline(chunks) => (chunks.clone(), placements),
-            ChunkList::None | ChunkList::Pages { .. } => (Vec::new(), &[]),
+            ChunkList::Whole => (Some(ChunkId::of_whole(content.hash)), &[], placements),
+            ChunkList::Inline(chunks) => (None, chunks, placements),
+            ChunkList::None | ChunkList::Pages { .. } => (None, &[], &[]),
         },
-        _ => (Vec::new(), &[]),
+        _ => (None, &[], &[]),
     };
-    ids.into_iter().zip(placements.iter().copied())
+    whole.into_iter().chain(named.iter().copied()).zip(placements.iter().copied())
 }
 
 fn fingerprint(chunk: ChunkId) -> u64 {
@@ -74,7 +74,7 @@ fn fingerprint(chunk: ChunkId) -> u64 {
 
 /// Looks chunks up, and numbers new ones.
 pub(super) struct Dedup {
-    table: HashMap<u64, u64>,
+    table: IdMap<u64, u64>,
     /// Files of the parent whose lists were not read yet.
     listed: Vec<Placed>,
     /// The pages of the parent that place chunks, those of lists behind those of the tree.

@@ -3,6 +3,7 @@
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,8 +18,8 @@ use crate::tree_path::TreePath;
 /// One thing that the walk saw.
 #[derive(Debug, Clone)]
 pub(super) enum Seen {
-    /// An entry.
-    Entry(SeenEntry),
+    /// An entry; it is handed on a great deal.
+    Entry(Arc<SeenEntry>),
     /// Something that could not be read; with `below`, what lies in the directory just before.
     Unreadable { path: TreePath, below: bool, message: String },
     /// An entry, and everything below it, that the excludes hide.
@@ -70,8 +71,8 @@ pub(super) struct Spool<T> {
     count: u64,
 }
 
-/// Some 10 MB of entries.
-const IN_MEMORY: usize = 1 << 15;
+/// Some 20 MB of entries.
+const IN_MEMORY: usize = 1 << 16;
 const IN_MEMORY_BYTES: usize = 8 << 20;
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
@@ -131,26 +132,33 @@ pub(super) struct Spooled<T> {
 impl<T: Kept> Spooled<T> {
     /// Reads it from its begin.
     pub(super) fn read(&mut self) -> Result<impl Iterator<Item = Result<T>> + '_> {
-        let others = match &mut self.others {
-            Some((file, left)) => {
-                file.seek(SeekFrom::Start(0)).map_err(failed)?;
-                let decoder = zstd::Decoder::new(file).map_err(failed)?;
-                Some(Replay { reader: BufReader::with_capacity(1 << 16, decoder), left: *left, kind: PhantomData })
-            }
-            None => None,
-        };
+        let others = self.others.as_mut().map(|(file, left)| Replay::begin(file, *left)).transpose()?;
         Ok(self.first.iter().cloned().map(Ok).chain(others.into_iter().flatten()))
+    }
+
+    /// Reads it from its begin for the last time: what has been read takes no memory any more.
+    pub(super) fn into_read(self) -> Result<impl Iterator<Item = Result<T>>> {
+        let others = self.others.map(|(file, left)| Replay::begin(file, left)).transpose()?;
+        Ok(self.first.into_iter().map(Ok).chain(others.into_iter().flatten()))
     }
 }
 
 /// Reads the stored part of a [`Spooled`].
-struct Replay<'a, T> {
-    reader: BufReader<zstd::Decoder<'static, BufReader<&'a mut SpooledTempFile>>>,
+struct Replay<T, F: Read> {
+    reader: BufReader<zstd::Decoder<'static, BufReader<F>>>,
     left: u64,
     kind: PhantomData<T>,
 }
 
-impl<T: Kept> Iterator for Replay<'_, T> {
+impl<T, F: Read + Seek> Replay<T, F> {
+    fn begin(mut file: F, left: u64) -> Result<Self> {
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let decoder = zstd::Decoder::new(file).map_err(failed)?;
+        Ok(Self { reader: BufReader::with_capacity(1 << 16, decoder), left, kind: PhantomData })
+    }
+}
+
+impl<T: Kept, F: Read> Iterator for Replay<T, F> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Result<T>> {
@@ -290,13 +298,7 @@ impl Kept for Seen {
         };
         let xattrs = record.xattrs.map(|all| all.into_iter().map(|(name, value)| Xattr { name, value }).collect());
         let link = record.link.map(parse).transpose()?;
-        Ok(Self::Entry(SeenEntry {
-            found,
-            xattrs,
-            link,
-            is_known: record.is_known,
-            trusted: record.trusted,
-            racy: record.racy,
-        }))
+        let (is_known, trusted, racy) = (record.is_known, record.trusted, record.racy);
+        Ok(Self::Entry(Arc::new(SeenEntry { found, xattrs, link, is_known, trusted, racy })))
     }
 }

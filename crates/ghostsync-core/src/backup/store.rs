@@ -25,7 +25,7 @@ use crate::observer::Progress;
 use crate::pack::{DataPacks, MetaPacks, PageEncoder, Uploader};
 use crate::recycled::Recycled;
 use crate::source::{Content, Found, ReadEvent, ReadOutcome, racy};
-use crate::tree::{Merge, TreeIter, TreeWriter, WrittenTree, write_chunk_list};
+use crate::tree::{LeafEntry, Merge, TreeIter, TreeWriter, WrittenTree, write_chunk_list};
 use crate::tree_path::TreePath;
 
 /// Files that are being read or wait to be taken.
@@ -73,7 +73,7 @@ impl Made {
 pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: HashSet<PackName>) -> Result<Made> {
     let (context, parent) = (publisher.context, publisher.parent);
     publisher.steps.take_up(context, &mut survey)?;
-    let Survey { mut seen, tallied, files, bytes, parent_chunks, parent_pages, .. } = survey;
+    let Survey { seen, tallied, files, bytes, parent_chunks, parent_pages, parent_leaves, .. } = survey;
     context.observer.progress(Progress::Planned { files, bytes });
     let pages = Arc::clone(context.repository.pages());
     let names = publisher.pack_names();
@@ -111,8 +111,8 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
         context.journal.each_chunk(|chunk, placement| assembly.dedup.adopt(chunk, placement))?;
         context.journal.start(begin);
         let mut decider = Decider::new(&context.matcher, &context.options);
-        let left = seen.read()?;
-        let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone()).ahead(scope);
+        let left = seen.into_read()?;
+        let right = TreeIter::new(&pages, parent.tree(), context.waiter.clone()).with(parent_leaves).ahead(scope);
         for pair in Merge::new(left, right) {
             context.options.interrupt.check()?;
             let (step, problem) = decider.decide(pair?);
@@ -128,32 +128,33 @@ pub(super) fn make(publisher: &mut Publisher<'_>, mut survey: Survey, draining: 
 
 /// What has its place in the order, and may still be read.
 enum Slot {
-    Entry(Placed, Option<Found>),
+    /// With what was seen of it, unless it may have changed since.
+    Entry(LeafEntry, Option<Arc<SeenEntry>>),
     /// `only_moves`: the parent's content stays if it cannot be read.
     File {
-        seen: SeenEntry,
-        old: Option<Placed>,
+        seen: Arc<SeenEntry>,
+        old: Option<LeafEntry>,
         reading: Reading,
         weight: u64,
         only_moves: bool,
     },
     Link {
-        seen: SeenEntry,
-        old: Option<Placed>,
+        seen: Arc<SeenEntry>,
+        old: Option<LeafEntry>,
         only_moves: bool,
     },
 }
 
 /// What has been read, and may still wait for its blocks.
 enum Waiting {
-    Entry(Placed, Option<Found>),
+    Entry(LeafEntry, Option<Arc<SeenEntry>>),
     File(Box<ReadFile>),
-    Link { seen: SeenEntry, old: Option<Placed> },
+    Link { seen: Arc<SeenEntry>, old: Option<LeafEntry> },
 }
 
 struct ReadFile {
     seen: SeenEntry,
-    old: Option<Placed>,
+    old: Option<LeafEntry>,
     content: Content,
     locations: Vec<Location>,
     unstable: bool,
@@ -215,23 +216,24 @@ impl Assembly<'_, '_> {
             Step::Keep(seen, old) => {
                 self.tally.parent(&old.entry);
                 self.count(&old.entry);
-                let found = (!seen.racy).then_some(seen.found);
-                self.queue.push_back(Slot::Entry(old, found));
+                let seen = (!seen.racy).then_some(seen);
+                self.queue.push_back(Slot::Entry(old, seen));
             }
             Step::Touch(seen, old) => {
                 self.tally.parent(&old.entry);
                 let entry = super::decide::entry(&seen, old.entry.kind.clone(), Some(&old.entry), false);
                 self.count(&entry);
                 self.tally.touched();
-                let found = (!seen.racy).then_some(seen.found);
-                self.queue.push_back(Slot::Entry(Placed { entry, content: old.content }, found));
+                let seen = (!seen.racy).then_some(seen);
+                let placed = Placed { entry, content: old.content.clone() };
+                self.queue.push_back(Slot::Entry(placed.into(), seen));
             }
             Step::Make(seen, old) => {
                 let old = old.as_ref().map(|old| &old.entry);
                 count_made(&mut self.tally, &seen, old)?;
                 if let Some(placed) = special_entry(&seen, old) {
-                    let found = (!seen.racy).then_some(seen.found);
-                    self.queue.push_back(Slot::Entry(placed, found));
+                    let seen = (!seen.racy).then_some(seen);
+                    self.queue.push_back(Slot::Entry(placed.into(), seen));
                 }
             }
             Step::Carry(old) => self.carry(old),
@@ -250,7 +252,13 @@ impl Assembly<'_, '_> {
     }
 
     /// Has a file read, or waits for the one that it is a link to.
-    fn read(&mut self, seen: SeenEntry, old: Option<Placed>, only_moves: bool, readers: &Readers) -> Result<()> {
+    fn read(
+        &mut self,
+        seen: Arc<SeenEntry>,
+        old: Option<LeafEntry>,
+        only_moves: bool,
+        readers: &Readers,
+    ) -> Result<()> {
         if seen.link.as_ref().is_some_and(|first| *first != seen.found.path) {
             self.queue.push_back(Slot::Link { seen, old, only_moves });
             return Ok(());
@@ -275,11 +283,9 @@ impl Assembly<'_, '_> {
     }
 
     /// Carries the parent's version forward.
-    fn carry(&mut self, mut old: Placed) {
-        self.tally.parent(&old.entry);
-        self.count(&old.entry);
-        old.entry.unread = true;
-        self.queue.push_back(Slot::Entry(old, None));
+    fn carry(&mut self, old: LeafEntry) {
+        let carried = self.carried(&old);
+        self.queue.push_back(Slot::Entry(carried, None));
     }
 
     /// Takes from the front of the queue while too much is ahead; what needs no reading never waits there.
@@ -296,11 +302,11 @@ impl Assembly<'_, '_> {
     fn take_front(&mut self, readers: &Readers) -> Result<()> {
         match self.queue.pop_front() {
             None => return Ok(()),
-            Some(Slot::Entry(placed, found)) => {
+            Some(Slot::Entry(placed, seen)) => {
                 if placed.entry.link.as_ref() == Some(&placed.entry.path) {
                     self.groups.read.insert(placed.entry.path.clone());
                 }
-                self.waiting.push_back(Waiting::Entry(placed, found));
+                self.waiting.push_back(Waiting::Entry(placed, seen));
             }
             Some(Slot::Link { seen, old, only_moves }) => self.take_link(seen, old, only_moves, readers)?,
             Some(Slot::File { seen, old, reading, weight, only_moves }) => {
@@ -339,20 +345,21 @@ impl Assembly<'_, '_> {
     /// A later member of a hard-link group has the content of the first, unless that was gone when it was to be read.
     fn take_link(
         &mut self,
-        mut seen: SeenEntry,
-        old: Option<Placed>,
+        mut seen: Arc<SeenEntry>,
+        old: Option<LeafEntry>,
         only_moves: bool,
         readers: &Readers,
     ) -> Result<()> {
         if let Some(first) = seen.link.as_ref().and_then(|first| self.groups.renamed.get(first)) {
-            seen.link = Some(first.clone());
+            Arc::make_mut(&mut seen).link = Some(first.clone());
         }
         if seen.link.as_ref().is_some_and(|first| self.groups.read.contains(first)) {
             self.waiting.push_back(Waiting::Link { seen, old });
             return Ok(());
         }
-        if let Some(first) = seen.link.replace(seen.found.path.clone()) {
-            self.groups.renamed.insert(first, seen.found.path.clone());
+        let path = seen.found.path.clone();
+        if let Some(first) = Arc::make_mut(&mut seen).link.replace(path.clone()) {
+            self.groups.renamed.insert(first, path);
         }
         let reading = readers.read(&seen.found)?;
         self.take_file(seen, old, readers, reading, only_moves)
@@ -360,8 +367,8 @@ impl Assembly<'_, '_> {
 
     fn take_file(
         &mut self,
-        mut seen: SeenEntry,
-        old: Option<Placed>,
+        seen: Arc<SeenEntry>,
+        old: Option<LeafEntry>,
         readers: &Readers,
         mut reading: Reading,
         only_moves: bool,
@@ -397,9 +404,9 @@ impl Assembly<'_, '_> {
             }
             ReadOutcome::Read { xattrs: Err(error), .. } => format!("its attributes could not be read: {error}"),
             ReadOutcome::Read { found, content, xattrs: Ok(xattrs), unstable } => {
-                seen.xattrs = Some(xattrs);
-                seen.racy = racy(&found, read_at);
-                seen.found = found;
+                let SeenEntry { link, is_known, trusted, .. } = Arc::unwrap_or_clone(seen);
+                let racy = racy(&found, read_at);
+                let seen = SeenEntry { found, xattrs: Some(xattrs), link, is_known, trusted, racy };
                 if seen.link.is_some() {
                     self.groups.read.insert(seen.found.path.clone());
                 }
@@ -418,17 +425,24 @@ impl Assembly<'_, '_> {
             ReadOutcome::Unreadable(error) => format!("it could not be read: {error}"),
         };
         self.tally.unreadable(&seen.found.path, lost);
-        if let Some(mut old) = old {
-            self.tally.parent(&old.entry);
-            self.count(&old.entry);
-            old.entry.unread = true;
-            self.waiting.push_back(Waiting::Entry(old, None));
+        if let Some(old) = old {
+            let carried = self.carried(&old);
+            self.waiting.push_back(Waiting::Entry(carried, None));
         }
         Ok(())
     }
 
+    /// The parent's version of what could not be read.
+    fn carried(&mut self, old: &Placed) -> LeafEntry {
+        self.tally.parent(&old.entry);
+        self.count(&old.entry);
+        let mut carried = old.clone();
+        carried.entry.unread = true;
+        carried.into()
+    }
+
     /// Keeps the parent's content where it lies: it was to be moved, and nothing else.
-    fn keep(&mut self, seen: SeenEntry, old: Option<Placed>) -> Result<()> {
+    fn keep(&mut self, seen: Arc<SeenEntry>, old: Option<LeafEntry>) -> Result<()> {
         let old = old.ok_or_else(|| Error::internal("a file without a parent was to be moved"))?;
         self.tally.parent(&old.entry);
         let entry = super::decide::entry(&seen, old.entry.kind.clone(), Some(&old.entry), false);
@@ -439,8 +453,9 @@ impl Assembly<'_, '_> {
         if entry.link.as_ref() == Some(&entry.path) {
             self.groups.read.insert(entry.path.clone());
         }
-        let found = (!seen.racy).then_some(seen.found);
-        self.waiting.push_back(Waiting::Entry(Placed { entry, content: old.content }, found));
+        let seen = (!seen.racy).then_some(seen);
+        let placed = Placed { entry, content: old.content.clone() };
+        self.waiting.push_back(Waiting::Entry(placed.into(), seen));
         Ok(())
     }
 
@@ -471,11 +486,13 @@ impl Assembly<'_, '_> {
                 return Ok(());
             }
             match self.waiting.pop_front() {
-                Some(Waiting::Entry(mut placed, found)) => {
+                Some(Waiting::Entry(mut placed, seen)) => {
                     if placed.entry.unread {
-                        placed.entry.link = self.groups.of_carried(&placed.entry);
+                        let mut carried = Placed::clone(&placed);
+                        carried.entry.link = self.groups.of_carried(&placed.entry);
+                        placed = carried.into();
                     }
-                    self.write(&placed, found.as_ref())?;
+                    self.write(&placed, seen.as_ref().map(|seen| &seen.found))?;
                 }
                 Some(Waiting::File(file)) => self.write_file(*file)?,
                 Some(Waiting::Link { seen, old }) => self.write_link(&seen, old)?,
@@ -510,13 +527,13 @@ impl Assembly<'_, '_> {
             let message = "it changed while it was read, as often as it was tried: its content may mix several states";
             self.tally.problem(&seen.found.path, message.to_owned(), false);
         }
-        self.write_content(&seen, old.as_ref(), file, placement, unstable)
+        self.write_content(&seen, old.as_deref(), file, placement, unstable)
     }
 
-    fn write_link(&mut self, seen: &SeenEntry, old: Option<Placed>) -> Result<()> {
+    fn write_link(&mut self, seen: &SeenEntry, old: Option<LeafEntry>) -> Result<()> {
         let content = seen.link.as_ref().and_then(|first| self.groups.contents.get(first)).cloned();
         let (file, placement, unstable) = content.ok_or_else(|| Error::internal("a hard link without its content"))?;
-        self.write_content(seen, old.as_ref(), file, placement, unstable)
+        self.write_content(seen, old.as_deref(), file, placement, unstable)
     }
 
     fn write_content(

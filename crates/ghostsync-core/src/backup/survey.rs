@@ -3,6 +3,7 @@
 //! Nothing is read but names and metadata, and nothing is uploaded: a refusal that is known here costs no object.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use crate::format::page::PageRef;
 use crate::id::SnapshotId;
 use crate::observer::Progress;
 use crate::source::{Desk, Found, FoundKind, ReadOutcome, Walk, Walked, racy, read_file};
-use crate::tree::{Ahead, Merge, TreeIter};
+use crate::tree::{Ahead, LeafEntry, Leaves, Merge, TreeIter};
 use crate::tree_path::TreePath;
 
 /// Entries that travel together from the walking thread.
@@ -44,6 +45,8 @@ pub(super) struct Survey {
     pub(super) is_sure_to_differ: bool,
     pub(super) parent_chunks: ParentChunks,
     pub(super) parent_pages: Vec<PageRef>,
+    /// Leaves of the parent that the second pass need not read again.
+    pub(super) parent_leaves: Leaves,
 }
 
 /// What a walk tells of the source.
@@ -83,7 +86,7 @@ pub(super) fn survey(context: &Context, parent: &Parent, may_be_known: bool) -> 
 
 fn compare(context: &Context, parent: &Parent, walked: impl Iterator<Item = Result<Seen>>) -> Result<Survey> {
     let noted = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
-    std::thread::scope(|scope| compare_with(context, parent, walked, noted.ahead(scope)))
+    std::thread::scope(|scope| compare_with(context, parent, walked, noted.ahead(scope).keeping()))
 }
 
 fn compare_with(
@@ -119,9 +122,9 @@ fn compare_with(
         }
         count(&mut tally, &step, &mut files, &mut bytes)?;
     }
-    let parent_pages = right.pages().to_vec();
-    let tallied = tally.finish(AddedContents::default())?;
-    Ok(Survey { seen: seen.finish()?, tallied, files, bytes, is_sure_to_differ, parent_chunks, parent_pages })
+    let (parent_pages, parent_leaves) = (right.pages().to_vec(), right.take_kept());
+    let (seen, tallied) = (seen.finish()?, tally.finish(AddedContents::default())?);
+    Ok(Survey { seen, tallied, files, bytes, is_sure_to_differ, parent_chunks, parent_pages, parent_leaves })
 }
 
 /// Calls with what a walk finds, which has a thread of its own.
@@ -228,7 +231,8 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
     let mut decider = Decider::new(&context.matcher, &context.options);
     let mut desk = Desk::default();
     let left = survey.seen.read()?;
-    let right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone());
+    let right = TreeIter::new(context.repository.pages(), parent.tree(), context.waiter.clone())
+        .map(|placed| placed.map(LeafEntry::from));
     for pair in Merge::new(left, right) {
         context.options.interrupt.check()?;
         let (step, problem) = decider.decide(pair?);
@@ -259,8 +263,10 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
 pub(super) fn note_known(context: &Context, survey: &mut Survey, snapshot: SnapshotId) -> Result<()> {
     let mut known = KnownWriter::create(context.known_file());
     for seen in survey.seen.read()? {
-        if let Seen::Entry(SeenEntry { found, racy: false, .. }) = seen? {
-            known.push(&found);
+        if let Seen::Entry(entry) = seen?
+            && !entry.racy
+        {
+            known.push(&entry.found);
         }
     }
     known.finish(snapshot, context.root.directory_id());
@@ -318,7 +324,7 @@ impl Walking {
         let link = (found.links > 1 && !matches!(found.kind, FoundKind::Directory))
             .then(|| self.groups.entry((found.device, found.inode)).or_insert_with(|| found.path.clone()).clone());
         let racy = racy(&found, self.now);
-        Seen::Entry(SeenEntry { found, xattrs, link, is_known: known == Known::Same, trusted, racy })
+        Seen::Entry(Arc::new(SeenEntry { found, xattrs, link, is_known: known == Known::Same, trusted, racy }))
     }
 }
 

@@ -36,6 +36,16 @@ pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatErr
     Ok(frame)
 }
 
+/// Compresses the content of a page: much of it are hashes, which a level that searches longer makes no smaller.
+///
+/// # Errors
+/// As [`compress`].
+pub(crate) fn compress_page(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatError> {
+    let mut frame = Vec::new();
+    compress_with(Effort::Least, what, content, &mut frame)?;
+    Ok(frame)
+}
+
 /// Compresses the content of a block, every chunk of which has a hash of its own: in three quarters of the time, for a
 /// few percent of the size, and without a checksum. The frame replaces what is in `frame`.
 ///
@@ -50,6 +60,7 @@ pub(crate) fn compress_block(content: &[u8], frame: &mut Vec<u8>) -> Result<(), 
 enum Effort {
     Usual,
     Less,
+    Least,
 }
 
 impl Effort {
@@ -59,6 +70,7 @@ impl Effort {
         match self {
             Self::Usual => (LEVEL, 0, true),
             Self::Less => (2, 15, false),
+            Self::Least => (1, 0, true),
         }
     }
 }

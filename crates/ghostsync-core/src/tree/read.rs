@@ -11,6 +11,7 @@ use std::thread::Scope;
 
 use futures::future::join;
 
+use super::leaf::{Leaf, LeafEntries, LeafEntry, Leaves};
 use super::pages::{Access, Pages};
 use crate::entry::ChunkList;
 use crate::error::{Error, Result};
@@ -54,6 +55,8 @@ pub(crate) struct TreeReader {
     visited: Vec<PageRef>,
     /// The packs that were read or fetched ahead.
     packs: HashSet<PackName>,
+    /// Leaves that need not be read.
+    kept: Leaves,
 }
 
 impl TreeReader {
@@ -67,20 +70,30 @@ impl TreeReader {
             previous: None,
             visited: Vec::new(),
             packs: HashSet::new(),
+            kept: Leaves::default(),
         }
     }
 
     /// The next entries, never none; `None` at the end.
     pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<Placed>>> {
+        Ok(self.next_leaf().await?.map(Arc::unwrap_or_clone))
+    }
+
+    /// The same, as they may be kept and handed on.
+    async fn next_leaf(&mut self) -> Result<Option<Leaf>> {
         while let Some((page, last)) = self.stack.pop() {
             self.visited.push(page);
+            if let Some(leaf) = self.kept.take(&page) {
+                let leaf = self.take(&page, last, leaf)?;
+                return Ok(Some(leaf));
+            }
             let ahead = self.packs_ahead(&page);
             let (loaded, ()) = join(self.pages.load(&page, self.access), self.pages.fetch_ahead(ahead)).await;
             match loaded? {
                 Page::Entries(entries) => {
-                    let entries = self.take(&page, last, entries)?;
-                    if !entries.is_empty() {
-                        return Ok(Some(entries));
+                    let leaf = self.take(&page, last, Arc::new(entries))?;
+                    if !leaf.is_empty() {
+                        return Ok(Some(leaf));
                     }
                 }
                 Page::Children(children) => self.descend(&page, last, children)?,
@@ -118,9 +131,9 @@ impl TreeReader {
         std::mem::take(&mut self.visited)
     }
 
-    fn take(&mut self, page: &PageRef, last: Option<TreePath>, entries: Vec<Placed>) -> Result<Vec<Placed>> {
+    fn take(&mut self, page: &PageRef, last: Option<TreePath>, leaf: Leaf) -> Result<Leaf> {
         let out_of_order = || Error::corrupt(format!("page {} breaks the order of its tree", page.page));
-        let Some((first, end)) = entries.first().zip(entries.last()) else {
+        let Some((first, end)) = leaf.first().zip(leaf.last()) else {
             // Only the page of a tree without even a root could be empty; nobody writes one.
             return Err(Error::corrupt(format!("page {} has no entries", page.page)));
         };
@@ -131,9 +144,11 @@ impl TreeReader {
         }
         self.previous = Some(end.entry.path.clone());
         if self.below.is_root() {
-            return Ok(entries);
+            return Ok(leaf);
         }
-        Ok(entries.into_iter().filter(|placed| placed.entry.path.starts_with(&self.below)).collect())
+        let mut entries = Arc::unwrap_or_clone(leaf);
+        entries.retain(|placed| placed.entry.path.starts_with(&self.below));
+        Ok(Arc::new(entries))
     }
 
     fn descend(&mut self, page: &PageRef, last: Option<TreePath>, children: Vec<Child>) -> Result<()> {
@@ -174,30 +189,38 @@ impl TreeIter {
         Self { reader, waiter, entries: Vec::new().into_iter(), pages: Vec::new() }
     }
 
+    /// Has leaves that need not be read again.
+    pub(crate) fn with(mut self, kept: Leaves) -> Self {
+        if let Some(reader) = &mut self.reader {
+            reader.kept = kept;
+        }
+        self
+    }
+
     /// Reads and decodes on a thread of its own, a few pages ahead of whoever takes the entries.
     pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Ahead {
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
         scope.spawn(move || {
             loop {
-                let entries = self.next_page().transpose();
-                let is_last = !matches!(entries, Ok(Some(_)));
+                let leaf = self.next_leaf().transpose();
+                let is_last = !matches!(leaf, Ok(Some(_)));
                 let met = std::mem::take(&mut self.pages);
-                if sender.send((met, entries)).is_err() || is_last {
+                if sender.send((met, leaf)).is_err() || is_last {
                     return;
                 }
             }
         });
-        Ahead { receiver, entries: Vec::new().into_iter(), pages: Vec::new(), has_ended: false }
+        Ahead { receiver, entries: LeafEntries::default(), pages: Vec::new(), kept: None, has_ended: false }
     }
 
-    fn next_page(&mut self) -> Option<Result<Vec<Placed>>> {
+    fn next_leaf(&mut self) -> Option<Result<Leaf>> {
         let reader = self.reader.as_mut()?;
-        let page = self.waiter.wait(reader.next_page());
+        let leaf = self.waiter.wait(reader.next_leaf());
         self.pages.extend(reader.take_visited());
-        if !matches!(page, Ok(Some(_))) {
+        if !matches!(leaf, Ok(Some(_))) {
             self.reader = None;
         }
-        page.transpose()
+        leaf.transpose()
     }
 
     /// The pages met so far, in the order they were read.
@@ -214,28 +237,39 @@ impl Iterator for TreeIter {
             if let Some(placed) = self.entries.next() {
                 return Some(Ok(placed));
             }
-            match self.next_page()? {
-                Ok(entries) => self.entries = entries.into_iter(),
+            match self.next_leaf()? {
+                Ok(leaf) => self.entries = Arc::unwrap_or_clone(leaf).into_iter(),
                 Err(error) => return Some(Err(error)),
             }
         }
     }
 }
 
-/// Pages met on the way to a leaf, and its entries. The end, `None`, is said in so many words: a thread that ends without
-/// it has seen no end.
-type ReadAhead = (Vec<PageRef>, Result<Option<Vec<Placed>>>);
+/// Pages met on the way to a leaf, and the leaf. The end, `None`, is said in so many words: a thread that ends without it
+/// has seen no end.
+type ReadAhead = (Vec<PageRef>, Result<Option<Leaf>>);
 
 /// A [`TreeIter`] that another thread reads and decodes for.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     receiver: Receiver<ReadAhead>,
-    entries: std::vec::IntoIter<Placed>,
+    entries: LeafEntries,
     pages: Vec<PageRef>,
+    kept: Option<Leaves>,
     has_ended: bool,
 }
 
 impl Ahead {
+    /// Keeps leaves for another time, as many as are worth it.
+    pub(crate) fn keeping(self) -> Self {
+        Self { kept: Some(Leaves::default()), ..self }
+    }
+
+    /// The leaves that were kept.
+    pub(crate) fn take_kept(&mut self) -> Leaves {
+        self.kept.take().unwrap_or_default()
+    }
+
     /// The pages met so far, in the order they were read: the last one is that of the entry that was taken last.
     pub(crate) fn pages(&self) -> &[PageRef] {
         &self.pages
@@ -243,23 +277,28 @@ impl Ahead {
 }
 
 impl Iterator for Ahead {
-    type Item = Result<Placed>;
+    type Item = Result<LeafEntry>;
 
-    fn next(&mut self) -> Option<Result<Placed>> {
+    fn next(&mut self) -> Option<Result<LeafEntry>> {
         loop {
-            if let Some(placed) = self.entries.next() {
-                return Some(Ok(placed));
+            if let Some(entry) = self.entries.next() {
+                return Some(Ok(entry));
             }
             if self.has_ended {
                 return None;
             }
-            let Ok((met, entries)) = self.receiver.recv() else {
+            let Ok((met, leaf)) = self.receiver.recv() else {
                 self.has_ended = true;
                 return Some(Err(Error::internal("the thread that reads pages ahead ended")));
             };
             self.pages.extend(met);
-            match entries {
-                Ok(Some(entries)) => self.entries = entries.into_iter(),
+            match leaf {
+                Ok(Some(leaf)) => {
+                    if let (Some(kept), Some(page)) = (&mut self.kept, self.pages.last()) {
+                        kept.keep(page, &leaf);
+                    }
+                    self.entries = LeafEntries::of(leaf);
+                }
                 Ok(None) => self.has_ended = true,
                 Err(error) => {
                     self.has_ended = true;

@@ -1,7 +1,5 @@
 //! Collects the lines of one page, and encodes it.
 
-use std::collections::HashMap;
-
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -12,7 +10,7 @@ use super::{
 };
 use crate::entry::ChunkList;
 use crate::format::{FormatError, frame};
-use crate::id::{ChunkId, PackName, PageId};
+use crate::id::{ChunkId, IdMap, IdSet, PackName, PageId};
 
 /// A page ready to be stored.
 #[derive(Debug, Clone)]
@@ -31,7 +29,7 @@ pub struct PageBuilder {
     lines: Vec<u8>,
     count: usize,
     packs: Vec<PackName>,
-    pack_numbers: HashMap<PackName, u32>,
+    pack_numbers: IdMap<PackName, u32>,
     chunks: Table<ChunkId, ChunkRow>,
     pages: Table<PageId, PageRow>,
 }
@@ -40,12 +38,12 @@ pub struct PageBuilder {
 #[derive(Debug, Clone)]
 struct Table<K, V> {
     rows: Vec<(K, V)>,
-    known: std::collections::HashSet<K>,
+    known: IdSet<K>,
 }
 
 impl<K: Copy + Eq + std::hash::Hash, V> Table<K, V> {
     fn new() -> Self {
-        Self { rows: Vec::new(), known: std::collections::HashSet::new() }
+        Self { rows: Vec::new(), known: IdSet::default() }
     }
 
     fn is_new(&self, key: &K) -> bool {
@@ -89,7 +87,7 @@ impl PageBuilder {
             lines: Vec::new(),
             count: 0,
             packs: Vec::new(),
-            pack_numbers: HashMap::new(),
+            pack_numbers: IdMap::default(),
             chunks: Table::new(),
             pages: Table::new(),
         }
@@ -217,7 +215,7 @@ impl PageBuilder {
         if content.len() as u64 > MAX_PAGE_CONTENT_BYTES {
             return Err(FormatError::TooLarge { what: WHAT, limit: MAX_PAGE_CONTENT_BYTES });
         }
-        Ok(EncodedPage { page: self.id(), frame: frame::compress(WHAT, &content)? })
+        Ok(EncodedPage { page: self.id(), frame: frame::compress_page(WHAT, &content)? })
     }
 }
 

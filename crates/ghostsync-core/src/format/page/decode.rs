@@ -1,7 +1,5 @@
 //! Decodes pages: untrusted bytes in, typed and checked values out.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 
 use super::lines::{
@@ -9,17 +7,28 @@ use super::lines::{
 };
 use super::{
     Child, ChunkPlacement, ListChild, MAX_ENTRY_BYTES, MAX_LEVEL, MAX_PAGE_CONTENT_BYTES, MAX_PAGE_FRAME_BYTES,
-    MAX_PAGE_LINES, Page, PagePlacement, PageRef, Placed, Placement, WHAT, broken, json,
+    MAX_PAGE_LINES, Page, PagePlacement, PageRef, Placed, Placement, WHAT, broken, json, plain,
 };
 use crate::entry::ChunkList;
 use crate::format::pack::{MAX_BLOCK_BYTES, MAX_BLOCK_FRAME_BYTES, MAX_PACK_BYTES};
 use crate::format::{FormatError, frame};
-use crate::id::{ChunkId, FrameHash, PackName, PageId};
+use crate::id::{ChunkId, FrameHash, IdMap, PackName, PageId};
 
 #[derive(Deserialize)]
-struct PlacementsIn {
-    chunks: HashMap<ChunkId, ChunkRow>,
-    pages: HashMap<PageId, PageRow>,
+pub(super) struct PlacementsIn {
+    pub(super) chunks: IdMap<ChunkId, ChunkRow>,
+    pages: IdMap<PageId, PageRow>,
+}
+
+fn decode_placements(line: &[u8]) -> Result<PlacementsIn, FormatError> {
+    match plain::decode_placements(line) {
+        Some(chunks) => Ok(PlacementsIn { chunks, pages: IdMap::default() }),
+        None => parse_placements(line),
+    }
+}
+
+pub(super) fn parse_placements(line: &[u8]) -> Result<PlacementsIn, FormatError> {
+    serde_json::from_slice(line).map_err(json)
 }
 
 /// Decodes a page that a reference names, from its frame.
@@ -52,7 +61,7 @@ pub fn decode_unverified(stored: &[u8]) -> Result<(Page, PageId, u8), FormatErro
     }
     // `header_end == lines_end` means: no entry lines at all.
     let lines = &content[header_end + 1..=lines_end.max(header_end)];
-    let placements: PlacementsIn = serde_json::from_slice(&body[lines_end + 1..]).map_err(json)?;
+    let placements = decode_placements(&body[lines_end + 1..])?;
     let placements = Placements { packs: header.packs, chunks: placements.chunks, pages: placements.pages };
     let text = std::str::from_utf8(lines).map_err(|_| broken("its lines are no text"))?;
     let split = || text.split_inclusive('\n');
@@ -86,8 +95,8 @@ pub fn decode_unverified(stored: &[u8]) -> Result<(Page, PageId, u8), FormatErro
 
 struct Placements {
     packs: Vec<PackName>,
-    chunks: HashMap<ChunkId, ChunkRow>,
-    pages: HashMap<PageId, PageRow>,
+    chunks: IdMap<ChunkId, ChunkRow>,
+    pages: IdMap<PageId, PageRow>,
 }
 
 impl Placements {

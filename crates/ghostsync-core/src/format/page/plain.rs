@@ -1,13 +1,14 @@
-//! The plain line of a file or a directory: nearly every line is one, and it is written and read here in a third of the
-//! time that it takes a serializer and a parser of JSON.
+//! The plain line of a file or a directory, and the plain line of placements: nearly every line is one, and it is written
+//! and read here in a third of the time that it takes a serializer and a parser of JSON.
 //!
 //! Nothing is refused here. An entry with anything rare, or that breaks a rule, is left to those, and so is a line that
 //! is written in any other way, by a single space: they say what is wrong with it.
 
 use serde::Serialize;
 
+use super::lines::ChunkRow;
 use crate::entry::{ChunkList, Entry, EntryKind, FileContent, FileTime, MAX_FILE_BYTES};
-use crate::id::ContentHash;
+use crate::id::{ChunkId, ContentHash, IdMap};
 use crate::tree_path::TreePath;
 
 /// Encodes an entry, with the line end; `None` if its line is no plain one.
@@ -92,6 +93,22 @@ pub(super) fn decode(line: &str) -> Option<Entry> {
     })
 }
 
+/// Decodes a line of placements of chunks, and of no pages; `None` for any other.
+pub(super) fn decode_placements(line: &[u8]) -> Option<IdMap<ChunkId, ChunkRow>> {
+    let mut rest = Rest(line);
+    rest.skip(b"{\"chunks\":{")?;
+    let mut chunks = IdMap::default();
+    let mut before: &[u8] = b"\"";
+    while rest.skip(before).is_some() {
+        let chunk = std::str::from_utf8(rest.text()?).ok()?.parse().ok()?;
+        let row = (rest.after(b":[")?, rest.after(b",")?, rest.after(b",")?, rest.after(b",")?, rest.after(b",")?);
+        rest.skip(b"]")?;
+        chunks.insert(chunk, row);
+        before = b",\"";
+    }
+    (rest.0 == b"},\"pages\":{}}").then_some(chunks)
+}
+
 /// What of a line was not read yet.
 struct Rest<'a>(&'a [u8]);
 
@@ -130,8 +147,8 @@ mod tests {
 
     use super::*;
     use crate::entry::{Hole, Xattr};
+    use crate::format::page::decode::parse_placements;
     use crate::format::page::lines::{parse_entry_line, serialize_entry_line};
-    use crate::id::ChunkId;
 
     /// Entries that are plain but for one thing or another.
     fn any_entry() -> impl Strategy<Value = Entry> {
@@ -173,8 +190,40 @@ mod tests {
         }
     }
 
+    const PLACEMENTS: [&str; 3] = [
+        r#"{"chunks":{},"pages":{}}"#,
+        r#"{"chunks":{"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262":[0,1,2,3,4]},"pages":{}}"#,
+        r#"{"chunks":{"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262":[0,18446744073709,4294967295,3,4],"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef":[4294967295,0,0,0,0]},"pages":{}}"#,
+    ];
+
+    #[test]
+    fn plain_placements_are_read_as_the_parser_reads_them() {
+        for line in PLACEMENTS {
+            let chunks = decode_placements(line.as_bytes()).expect(line);
+            assert_eq!(parse_placements(line.as_bytes()).expect("placements").chunks, chunks);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn what_is_read_of_any_placements_is_what_the_parser_reads(
+            line in prop::sample::select(PLACEMENTS.to_vec()),
+            at: prop::sample::Index,
+            removed in 0..4_usize,
+            added in prop::sample::select(vec![
+                "", "0", "-1", "99999999999", " ", "\"", "\\", ",", "]", "}", "{", ":", "A", "f", "[1,2,3,4,5]",
+                ",\"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262\":[9,9,9,9,9]",
+            ]),
+        ) {
+            let at = at.index(line.len() + 1);
+            let end = (at + removed).min(line.len());
+            let bytes = [&line.as_bytes()[..at], added.as_bytes(), &line.as_bytes()[end..]].concat();
+            if let Some(chunks) = decode_placements(&bytes) {
+                prop_assert_eq!(parse_placements(&bytes).expect("the parser reads it too").chunks, chunks);
+            }
+        }
+
         #[test]
         fn what_is_read_of_any_line_is_what_the_parser_reads(
             line in prop::sample::select(PLAIN.to_vec()),
