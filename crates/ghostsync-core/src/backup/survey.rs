@@ -1,6 +1,7 @@
 //! The first pass: walks the source in step with the parent's tree, counts what differs, and keeps what it saw.
 //!
-//! Nothing is read but names and metadata, and nothing is uploaded: a refusal that is known here costs no object.
+//! Nothing is read but names, metadata and the headers of databases whose transients are gone, and nothing is uploaded:
+//! a refusal that is known here costs no object.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -74,7 +75,7 @@ pub(super) fn survey(context: &Context, parent: &Parent, may_be_known: bool) -> 
             known.push(item)?;
         }
         if is_known && walked.is_known_used_up {
-            return Ok(Surveyed::Unchanged(Box::new(tally.finish(AddedContents::default())?)));
+            return Ok(Surveyed::Unchanged(Box::new(tally.finish(AddedContents::default(), &context.root)?)));
         }
         let mut known = known.finish()?;
         Ok(Surveyed::Compared(Box::new(compare(context, parent, known.read()?.chain(walked))?)))
@@ -120,7 +121,7 @@ fn compare_with(
         count(&mut tally, &step, &mut files, &mut bytes)?;
     }
     let parent_pages = right.pages().to_vec();
-    let tallied = tally.finish(AddedContents::default())?;
+    let tallied = tally.finish(AddedContents::default(), &context.root)?;
     Ok(Survey { seen: seen.finish()?, tallied, files, bytes, is_sure_to_differ, parent_chunks, parent_pages })
 }
 
@@ -251,7 +252,7 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
         }
         count(&mut tally, &step, &mut 0, &mut 0)?;
     }
-    survey.tallied = tally.finish(added)?;
+    survey.tallied = tally.finish(added, &context.root)?;
     Ok(())
 }
 
