@@ -1,5 +1,10 @@
 //! `restore`, and the receipts that lie between it and `backup`.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
@@ -145,4 +150,34 @@ fn a_genesis_receipt_opens_an_empty_branch() {
     let other = "0".repeat(32);
     let wrong = [&restore[..], &["--branch", "b", "--genesis", &other]].concat();
     assert_ne!(sandbox.run(&wrong).code, 0);
+}
+
+#[test]
+fn files_that_changed_while_the_snapshot_was_made_are_warned_of_by_restore() {
+    let sandbox = Sandbox::with_files(1);
+    sandbox.write("source/hot", vec![1; 8 << 20]);
+    sandbox.ok(&["backup", "source"]);
+    let calm = sandbox.json(0, &["restore", "calm"]);
+    assert_eq!(calm["unstable"], json!({"count": 0, "paths": []}));
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (file, stop) = (sandbox.path("source/hot"), Arc::clone(&is_over));
+    let writer = std::thread::spawn(move || {
+        let file = File::options().write(true).open(file).expect("opened");
+        for number in (0..u64::MAX).take_while(|_| !stop.load(Ordering::Relaxed)) {
+            file.write_all_at(&number.to_le_bytes(), 0).expect("written");
+        }
+    });
+    let is_unstable = |_| sandbox.ok(&["backup", "source"]).stderr.contains("hot: it changed while it was read");
+    let found = (0..100).any(is_unstable);
+    is_over.store(true, Ordering::Relaxed);
+    writer.join().expect("wrote to the end");
+    assert!(found, "it never changed while it was read");
+
+    let ran = sandbox.ok(&["restore", "out"]);
+    let warning =
+        "warning: 1 file changed while the snapshot was made, and may mix several states: hot\nhint: have the app";
+    assert!(ran.stderr.contains(warning), "{}", ran.stderr);
+    let restored = sandbox.json(0, &["restore", "out", "--overwrite", "changed"]);
+    assert_eq!(restored["unstable"], json!({"count": 1, "paths": [{"path": "hot"}]}));
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
+use ghostsync_cli::hint;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, OnRefusal, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::guard::{Cap, Guard, Policy, Refusal};
@@ -283,6 +284,11 @@ fn tell(report: &RestoreReport, path: &Path) {
     for problem in report.problems.iter().take(20) {
         let level = if problem.incomplete { Level::Error } else { Level::Warn };
         log::line(level, &problem.message, json!({"path": problem.path.to_string()}));
+    }
+    if report.unstable.count > 0 {
+        let paths: Vec<String> = report.unstable.paths.iter().map(ToString::to_string).collect();
+        let fields = json!({"files": report.unstable.count, "paths": paths, "hint": hint::FOR_UNSTABLE});
+        log::line(Level::Warn, "files changed while the snapshot was made, and may mix several states", fields);
     }
     let fields = json!({"snapshot": report.snapshot, "written": report.written, "unchanged": report.unchanged,
         "deleted": report.deleted, "downloaded_bytes": report.downloaded_bytes, "seconds": report.seconds,
