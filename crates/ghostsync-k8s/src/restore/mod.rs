@@ -51,7 +51,8 @@ pub async fn run(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -
     let last_words = args.pod.termination_log.clone();
     let done = begin(args, source, interrupt).await;
     if let Err(error) = &done {
-        terminate::write(&last_words, &format!("restore failed: {}", with_causes(error)));
+        let advice = hint::for_error(error, true).map(|hint| format!("; {hint}")).unwrap_or_default();
+        terminate::write(&last_words, &format!("restore failed: {}{advice}", with_causes(error)));
     }
     done
 }
@@ -73,6 +74,7 @@ async fn begin(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -> 
         if args.wait_predecessor.0.is_zero() { state } else { wait(&repository, &pod, &args, &interrupt).await? };
     tell_predecessor(&state, &args.pod.branch);
     if let (false, Some(head)) = (matches!(found, Found::Whole(_)), state.commit.head(&args.pod.branch)) {
+        // What a restore that was cut has left is kept, or makes room.
         room::check(pod.path(), head.bytes, head.entries)?;
     }
 
