@@ -1,10 +1,6 @@
 //! `restore`, and the receipts that lie between it and `backup`.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use ghostsync_core::testing::restless::Restless;
 use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
@@ -160,18 +156,10 @@ fn files_that_changed_while_the_snapshot_was_made_are_warned_of_by_restore() {
     let calm = sandbox.json(0, &["restore", "calm"]);
     assert_eq!(calm["unstable"], json!({"count": 0, "paths": []}));
 
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (file, stop) = (sandbox.path("source/hot"), Arc::clone(&is_over));
-    let writer = std::thread::spawn(move || {
-        let file = File::options().write(true).open(file).expect("opened");
-        for number in (0..u64::MAX).take_while(|_| !stop.load(Ordering::Relaxed)) {
-            file.write_all_at(&number.to_le_bytes(), 0).expect("written");
-        }
-    });
+    let restless = Restless::begin(&sandbox.path("source/hot")).expect("opened");
     let is_unstable = |_| sandbox.ok(&["backup", "source"]).stderr.contains("hot: it changed while it was read");
     let found = (0..100).any(is_unstable);
-    is_over.store(true, Ordering::Relaxed);
-    writer.join().expect("wrote to the end");
+    drop(restless);
     assert!(found, "it never changed while it was read");
 
     let ran = sandbox.ok(&["restore", "out"]);

@@ -21,6 +21,7 @@ use ghostsync_core::store::Store;
 use ghostsync_core::testing::cabinet::{SPARSE_BYTES, cabinet, make_removable};
 use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
 use ghostsync_core::testing::recording::RecordingStore;
+use ghostsync_core::testing::restless::Restless;
 use ghostsync_core::testing::tree::{TreeModel, apply, changes, differences, noise, tree};
 use ghostsync_core::tree_path::TreePath;
 use ghostsync_core::{ErrorKind, Result};
@@ -932,40 +933,14 @@ async fn progress_adds_up() {
     }
 }
 
-/// Writes into a file until it is dropped.
-struct Writer(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
-
-impl Writer {
-    fn into(file: PathBuf) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&is_over);
-        let thread = std::thread::spawn(move || {
-            let file = File::options().write(true).open(file).expect("opened");
-            for number in (0..u64::MAX).take_while(|_| !stop.load(Ordering::Relaxed)) {
-                file.write_all_at(&number.to_le_bytes(), 0).expect("written");
-            }
-        });
-        Self(is_over, Some(thread))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.1.take() {
-            thread.join().expect("wrote to the end");
-        }
-    }
-}
-
 /// Backs up while a file is written to, until it was written to while it was read.
 async fn back_up_unstable(sample: &Sample, name: &str) {
-    let writer = Writer::into(sample.source.path().join(name));
+    let restless = Restless::begin(&sample.source.path().join(name)).expect("opened");
     for _ in 0..1000 {
         let options = BackupOptions::default();
         let report = backup(&sample.repository, sample.source.path(), options, Arc::new(NoObserver)).await;
         if report.expect("a backup").problems.iter().any(|problem| problem.path == path(name)) {
-            return drop(writer);
+            return drop(restless);
         }
     }
     panic!("it never changed while it was read");
