@@ -216,7 +216,7 @@ fn sigterm_before_a_sidecar_that_was_ended_alone_has_begun_again_takes_the_branc
 }
 
 #[test]
-fn sigterm_before_the_begin_saves_nothing_on_a_branch_that_is_anothers_or_without_a_receipt() {
+fn sigterm_before_the_begin_saves_nothing_on_a_branch_of_another_or_without_a_receipt() {
     block_on(async {
         let bench = Bench::new().await;
         bench.write("post", "one");
