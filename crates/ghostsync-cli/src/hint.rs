@@ -163,6 +163,11 @@ pub fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
     Some(hint)
 }
 
+/// What a person can do about restored files that changed while the snapshot was made: their bytes are those that were
+/// stored, so that a check finds nothing.
+pub const FOR_UNSTABLE: &str = "have the app verify them (a SQLite database: PRAGMA integrity_check); if one is broken, \
+    restore an older snapshot ('ghostsync snapshots')";
+
 /// What a person can do about a finding of `doctor`, if there is something to do.
 pub fn for_finding(finding: &Finding) -> Option<&'static str> {
     if finding.severity == Severity::Good {

@@ -240,7 +240,8 @@ pub(crate) struct Findings {
     pub(crate) parent_files: u64,
     /// The entries that the new snapshot would have.
     pub(crate) entries: u64,
-    /// The parent's files, links and special files that are gone, changed kind or became empty, and did not move.
+    /// The parent's files, links and special files that are gone, changed kind or became empty, did not move, and are no
+    /// transients of a database.
     pub(crate) removed: Causes,
     /// The parent's files, links and special files that a changed exclude list hides.
     pub(crate) excluded: Causes,

@@ -140,7 +140,7 @@ struct Following {
     answering: Vec<oneshot::Sender<Value>>,
     /// How the last pass ended.
     last: Option<(Pass, Passed, Told)>,
-    /// What the last pass that failed said, if none has gone well since.
+    /// What the last begin or pass that failed said, if none has gone well since.
     failure: Option<Told>,
     /// Who else is told that all is well.
     heartbeat: Option<HeartbeatUrl>,
@@ -269,7 +269,7 @@ impl Following {
                     status.trouble = match began {
                         Began::Ready => None,
                         Began::Fenced => Some("the branch is another's".to_owned()),
-                        Began::NotYet => Some(told.message.clone()),
+                        Began::Refused | Began::NotYet => Some(told.message.clone()),
                     };
                 }
                 Event::Passed(passed) => note_pass(status, passed, &told),
@@ -277,6 +277,12 @@ impl Following {
                 _ => {}
             }
         });
+        match event {
+            Event::Began(Began::Ready | Began::Fenced) => self.failure = None,
+            // One that was told to stop says nothing about why it did not end before.
+            Event::Began(_) if told.exit != Some(Exit::Interrupted) => self.failure = Some(told.clone()),
+            _ => {}
+        }
         if let Event::Passed(passed) = event {
             let answer = pass_answer(passed, &told);
             for reply in self.answering.drain(..) {

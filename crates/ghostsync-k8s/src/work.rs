@@ -71,6 +71,7 @@ impl Work {
         let (began, error) = match began {
             Ok(true) => (Began::Ready, None),
             Ok(false) => (Began::Fenced, None),
+            Err(error) if error.kind() == ErrorKind::Refused => (Began::Refused, Some(error)),
             Err(error) => (Began::NotYet, Some(error)),
         };
         let mut told = Told { receipt: Receipt::load(&self.pod.receipt()).ok().map(Box::new), ..Told::default() };

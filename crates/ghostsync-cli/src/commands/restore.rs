@@ -11,10 +11,10 @@ use crate::args::RestoreArgs;
 use crate::config::Verbosity;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::hint::Action;
+use crate::hint::{self, Action};
 use crate::progress::Shown;
 use crate::render::human;
-use crate::render::json::ProblemFields;
+use crate::render::json::{ProblemFields, UnstableFields};
 
 pub(super) async fn run(context: &mut Context, args: RestoreArgs) -> Result<Exit> {
     context.action = Action::Restore { destination: args.destination.display().to_string() };
@@ -62,6 +62,7 @@ struct Document {
     deleted: Option<u64>,
     sockets: Option<u64>,
     problems: Vec<ProblemFields>,
+    unstable: Option<UnstableFields>,
     damaged: bool,
     downloaded_bytes: Option<u64>,
     requests: Option<RequestCounts>,
@@ -81,6 +82,10 @@ fn tell(context: &mut Context, report: &RestoreReport, args: &RestoreArgs) -> Re
     for line in human::problems(&report.problems, context.output.most_shown()) {
         context.output.note(&line);
     }
+    if let Some(unstable) = human::unstable(&report.unstable) {
+        context.output.note(&format!("warning: {unstable}"));
+        context.output.note(&format!("hint: {}", hint::FOR_UNSTABLE));
+    }
     if report.sockets > 0 {
         let sockets = human::count(report.sockets, "socket", "sockets");
         context.output.note_at(Verbosity::Verbose, &format!("skipped {sockets}"));
@@ -93,6 +98,7 @@ fn tell(context: &mut Context, report: &RestoreReport, args: &RestoreArgs) -> Re
         deleted: Some(report.deleted),
         sockets: Some(report.sockets),
         problems: report.problems.iter().map(ProblemFields::from).collect(),
+        unstable: Some((&report.unstable).into()),
         damaged: report.damaged,
         downloaded_bytes: Some(report.downloaded_bytes),
         requests: Some(report.requests),

@@ -3,6 +3,7 @@
 use ghostsync_core::entry::{Entry, EntryKind, FileTime};
 use ghostsync_core::id::SnapshotId;
 use ghostsync_core::problem::Problem;
+use ghostsync_core::restore::Unstable;
 use ghostsync_core::store::RequestCounts;
 use ghostsync_core::tree_path::TreePath;
 use jiff::Timestamp;
@@ -176,6 +177,15 @@ pub(crate) fn problems(problems: &[Problem], most: usize) -> Vec<String> {
         lines.push(format!("… and {} more; -v prints all", problems.len() - most));
     }
     lines
+}
+
+/// How many files changed while the snapshot was made, and the first of them; `None` if none did.
+pub(crate) fn unstable(unstable: &Unstable) -> Option<String> {
+    let (files, named) = (count(unstable.count, "file", "files"), unstable.paths.len() as u64);
+    let paths: Vec<String> = unstable.paths.iter().map(path).collect();
+    let more = if unstable.count > named { format!(", and {} more", unstable.count - named) } else { String::new() };
+    let what = "changed while the snapshot was made, and may mix several states";
+    (unstable.count > 0).then(|| format!("{files} {what}: {}{more}", paths.join(", ")))
 }
 
 /// Rows under a heading, in columns as wide as their widest cell. The columns whose heading begins with `>` are

@@ -13,6 +13,7 @@ use ghostsync_core::guard::Refusal;
 use ghostsync_core::id::{PageId, SnapshotId};
 use ghostsync_core::maintain::Damage;
 use ghostsync_core::problem::Problem;
+use ghostsync_core::restore::Unstable;
 use ghostsync_core::tree_path::TreePath;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -53,6 +54,19 @@ pub(crate) struct ProblemFields {
 impl From<&Problem> for ProblemFields {
     fn from(problem: &Problem) -> Self {
         Self { path: (&problem.path).into(), message: problem.message.clone(), incomplete: problem.incomplete }
+    }
+}
+
+/// Restored files that changed while the snapshot was made.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnstableFields {
+    count: u64,
+    paths: Vec<PathFields>,
+}
+
+impl From<&Unstable> for UnstableFields {
+    fn from(unstable: &Unstable) -> Self {
+        Self { count: unstable.count, paths: unstable.paths.iter().map(PathFields::from).collect() }
     }
 }
 

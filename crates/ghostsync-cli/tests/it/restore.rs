@@ -1,5 +1,6 @@
 //! `restore`, and the receipts that lie between it and `backup`.
 
+use ghostsync_core::testing::restless::Restless;
 use serde_json::{Value, json};
 
 use crate::sandbox::Sandbox;
@@ -145,4 +146,26 @@ fn a_genesis_receipt_opens_an_empty_branch() {
     let other = "0".repeat(32);
     let wrong = [&restore[..], &["--branch", "b", "--genesis", &other]].concat();
     assert_ne!(sandbox.run(&wrong).code, 0);
+}
+
+#[test]
+fn files_that_changed_while_the_snapshot_was_made_are_warned_of_by_restore() {
+    let sandbox = Sandbox::with_files(1);
+    sandbox.write("source/hot", vec![1; 8 << 20]);
+    sandbox.ok(&["backup", "source"]);
+    let calm = sandbox.json(0, &["restore", "calm"]);
+    assert_eq!(calm["unstable"], json!({"count": 0, "paths": []}));
+
+    let restless = Restless::begin(&sandbox.path("source/hot")).expect("opened");
+    let is_unstable = |_| sandbox.ok(&["backup", "source"]).stderr.contains("hot: it changed while it was read");
+    let found = (0..100).any(is_unstable);
+    drop(restless);
+    assert!(found, "it never changed while it was read");
+
+    let ran = sandbox.ok(&["restore", "out"]);
+    let warning =
+        "warning: 1 file changed while the snapshot was made, and may mix several states: hot\nhint: have the app";
+    assert!(ran.stderr.contains(warning), "{}", ran.stderr);
+    let restored = sandbox.json(0, &["restore", "out", "--overwrite", "changed"]);
+    assert_eq!(restored["unstable"], json!({"count": 1, "paths": [{"path": "hot"}]}));
 }

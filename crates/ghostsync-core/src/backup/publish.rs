@@ -188,7 +188,7 @@ impl Publisher<'_> {
             TreeIter::new(pages, Some(tree), context.waiter.clone()),
             TreeIter::new(pages, Some(&head.tree), context.waiter.clone()),
         );
-        let mut compared = compare_trees(pairs, Some(head.id), context.folder())?;
+        let mut compared = compare_trees(pairs, Some(head.id), context.folder(), &context.root)?;
         compared.findings.unreadable = stored.tallied.findings.unreadable.clone();
         Ok(compared)
     }

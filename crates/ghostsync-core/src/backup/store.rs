@@ -602,7 +602,7 @@ impl Assembly<'_, '_> {
         }
         self.settle(true)?;
         let tree = self.tree.finish(&mut self.meta)?;
-        let tallied = self.tally.finish(self.added)?;
+        let tallied = self.tally.finish(self.added, &self.context.root)?;
         // The thread that encoded pages ends here.
         let meta = self.meta.encode_by(PageEncoder::default());
         Ok(Made { tree, tallied, known: self.known, data: self.data, meta })

@@ -1,6 +1,7 @@
 //! The first pass: walks the source in step with the parent's tree, counts what differs, and keeps what it saw.
 //!
-//! Nothing is read but names and metadata, and nothing is uploaded: a refusal that is known here costs no object.
+//! Nothing is read but names, metadata and the headers of databases whose transients are gone, and nothing is uploaded:
+//! a refusal that is known here costs no object.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub(super) fn survey(context: &Context, parent: &Parent, may_be_known: bool) -> 
             known.push(item)?;
         }
         if is_known && walked.is_known_used_up {
-            return Ok(Surveyed::Unchanged(Box::new(tally.finish(AddedContents::default())?)));
+            return Ok(Surveyed::Unchanged(Box::new(tally.finish(AddedContents::default(), &context.root)?)));
         }
         let mut known = known.finish()?;
         Ok(Surveyed::Compared(Box::new(compare(context, parent, known.read()?.chain(walked))?)))
@@ -123,7 +124,7 @@ fn compare_with(
         count(&mut tally, &step, &mut files, &mut bytes)?;
     }
     let (parent_pages, parent_leaves) = (right.pages().to_vec(), right.take_kept());
-    let (seen, tallied) = (seen.finish()?, tally.finish(AddedContents::default())?);
+    let (seen, tallied) = (seen.finish()?, tally.finish(AddedContents::default(), &context.root)?);
     Ok(Survey { seen, tallied, files, bytes, is_sure_to_differ, parent_chunks, parent_pages, parent_leaves })
 }
 
@@ -255,7 +256,7 @@ pub(super) fn recount_with_moves(context: &Context, parent: &Parent, survey: &mu
         }
         count(&mut tally, &step, &mut 0, &mut 0)?;
     }
-    survey.tallied = tally.finish(added)?;
+    survey.tallied = tally.finish(added, &context.root)?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::format::commit::Changes;
 use crate::guard::Findings;
 use crate::id::{ContentHash, SnapshotId};
 use crate::problem::Problem;
-use crate::source::{Found, FoundKind};
+use crate::source::{Found, FoundKind, SourceRoot, is_transient};
 use crate::tree_path::TreePath;
 
 /// Problems that are listed one by one; the rest are counted.
@@ -187,9 +187,10 @@ impl Tally {
         }
     }
 
-    /// Ends counting: what is gone and turns up among the added contents has moved.
-    pub(super) fn finish(mut self, mut added: AddedContents) -> Result<Tallied> {
-        let mut moved = 0;
+    /// Ends counting: what is gone and turns up among the added contents has moved, and what SQLite itself took away
+    /// beside a database of the source is no loss that a guard counts.
+    pub(super) fn finish(mut self, mut added: AddedContents, root: &SourceRoot) -> Result<Tallied> {
+        let (mut moved, mut transient) = (0, 0);
         if self.removed.len() > 0 {
             for removed in self.removed.finish()?.read()? {
                 let removed = removed?;
@@ -198,7 +199,11 @@ impl Tally {
                     continue;
                 }
                 let path = TreePath::parse(removed.path).map_err(|error| Error::internal(error.to_string()))?;
-                self.findings.removed.push(&path);
+                if removed.hash.is_some() && is_transient(root, &path) {
+                    transient += 1;
+                } else {
+                    self.findings.removed.push(&path);
+                }
             }
         }
         if self.more_problems > 0 {
@@ -208,7 +213,7 @@ impl Tally {
         let changes = Changes {
             added: self.added.saturating_sub(moved),
             changed: self.findings.changed.count(),
-            removed: self.findings.removed.count(),
+            removed: self.findings.removed.count() + transient,
             moved,
         };
         Ok(Tallied {
@@ -223,11 +228,12 @@ impl Tally {
     }
 }
 
-/// Compares two trees whose contents are all known, the new one on the left.
+/// Compares two trees whose contents are all known, the new one on the left, which was made of the source.
 pub(super) fn compare_trees(
     pairs: impl Iterator<Item = Result<crate::tree::Pair<crate::format::page::Placed, crate::format::page::Placed>>>,
     parent: Option<SnapshotId>,
     folder: Option<&Path>,
+    root: &SourceRoot,
 ) -> Result<Tallied> {
     use crate::tree::Pair;
     let mut tally = Tally::new(parent, folder);
@@ -268,5 +274,5 @@ pub(super) fn compare_trees(
             }
         }
     }
-    tally.finish(added)
+    tally.finish(added, root)
 }

@@ -46,7 +46,7 @@ use crate::receipt;
 use crate::repository::{Repository, State};
 use crate::tree_path::TreePath;
 
-pub use options::{Overwrite, RestoreOptions, RestoreReport};
+pub use options::{MAX_UNSTABLE_PATHS, Overwrite, RestoreOptions, RestoreReport, Unstable};
 
 /// Makes a directory equal to a snapshot.
 ///
@@ -88,6 +88,7 @@ pub async fn restore(
         deleted: tally.deleted,
         sockets: tally.sockets,
         problems: tally.problems,
+        unstable: tally.unstable,
         damaged: tally.damaged,
         downloaded_bytes: store.received_bytes().saturating_sub(received_bytes),
         block_bytes: tally.block_bytes,

@@ -98,6 +98,8 @@ pub struct RestoreReport {
     pub sockets: u64,
     /// Entries that could not be made, and others worth knowing.
     pub problems: Vec<Problem>,
+    /// Files that are what the snapshot has, which may be no state that they ever had.
+    pub unstable: Unstable,
     /// Whether damage was met and stepped over (`keep_going`).
     pub damaged: bool,
     /// Bytes received from the store: contents, pages and commits.
@@ -108,4 +110,25 @@ pub struct RestoreReport {
     pub requests: RequestCounts,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// The most paths that [`Unstable`] names.
+pub const MAX_UNSTABLE_PATHS: usize = 5;
+
+/// Files of a snapshot that changed while the backup read them: their content may mix several states.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unstable {
+    /// How many.
+    pub count: u64,
+    /// Up to [`MAX_UNSTABLE_PATHS`] of them, in tree order.
+    pub paths: Vec<TreePath>,
+}
+
+impl Unstable {
+    pub(super) fn push(&mut self, path: &TreePath) {
+        self.count += 1;
+        if self.paths.len() < MAX_UNSTABLE_PATHS {
+            self.paths.push(path.clone());
+        }
+    }
 }

@@ -239,6 +239,9 @@ impl Planner {
             self.tally.sockets += 1;
             return Ok(());
         }
+        if selected.placed.entry.unstable {
+            self.tally.unstable.push(&path);
+        }
         self.survey.entries += 1;
         self.survey.bytes = self.survey.bytes.saturating_add(selected.placed.entry.size());
         let parent = self.levels.last().and_then(|level| level.directory.clone());

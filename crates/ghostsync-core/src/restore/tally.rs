@@ -5,6 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::metadata::Unsettable;
+use super::options::Unstable;
 use crate::error::{Error, Result};
 use crate::problem::Problem;
 use crate::tree_path::TreePath;
@@ -17,6 +18,8 @@ pub(super) struct Tally {
     pub(super) deleted: u64,
     pub(super) sockets: u64,
     pub(super) problems: Vec<Problem>,
+    /// What the walk alone knows.
+    pub(super) unstable: Unstable,
     pub(super) damaged: bool,
     /// A pack was not there at all.
     pub(super) missing: bool,
@@ -32,6 +35,8 @@ impl Tally {
         self.deleted += other.deleted;
         self.sockets += other.sockets;
         self.problems.extend(other.problems);
+        self.unstable.count += other.unstable.count;
+        self.unstable.paths.extend(other.unstable.paths);
         self.damaged |= other.damaged;
         self.missing |= other.missing;
         self.unsettable.add(other.unsettable);

@@ -23,6 +23,7 @@ mod xattr;
 pub use excludes::Excludes;
 
 pub(crate) use content::Content;
+pub(crate) use database::is_transient;
 pub(crate) use excludes::{Matcher, rules};
 pub(crate) use found::{Found, FoundKind, Walked};
 pub(crate) use handle::SourceRoot;

@@ -6,4 +6,5 @@ pub mod fault;
 pub mod loopback;
 pub mod operation;
 pub mod recording;
+pub mod restless;
 pub mod tree;

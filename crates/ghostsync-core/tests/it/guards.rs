@@ -177,6 +177,58 @@ async fn a_file_that_moved_is_not_removed_and_one_that_became_empty_is() {
     assert_eq!((refusal.guard, refusal.actual), (Guard::MaxDelete, Some(11)));
 }
 
+/// The header of a SQLite database, and whatever else it holds.
+fn database(content: &str) -> String {
+    format!("SQLite format 3\0\u{10}\0\u{1}\u{1}\0\u{40}\u{20}\u{20}{}{content}", "\0".repeat(76))
+}
+
+#[tokio::test]
+async fn a_small_app_that_closes_its_sqlite_database_at_its_end_is_saved() {
+    // The app stopped, SQLite took the log and its index away: two of four files, and the final snapshot was refused.
+    let strict = || capped(Cap::Percent(25));
+    for is_emptied in [false, true] {
+        let bench = Bench::new().await;
+        bench.write("blog.db", &database("1"));
+        for name in ["blog.db-shm", "blog.db-wal", "image"] {
+            bench.write(name, name);
+        }
+        let _ = bench.run(strict()).await.expect("a first snapshot");
+
+        bench.write("blog.db", &database("1 and what the log had"));
+        for name in ["blog.db-shm", "blog.db-wal"] {
+            if is_emptied {
+                bench.write(name, "")
+            } else {
+                fs::remove_file(bench.source().join(name)).expect("removed")
+            }
+        }
+        let report = bench.run(strict()).await.expect("saved");
+        assert_eq!((report.outcome, report.changes.removed), (BackupOutcome::Done, 2), "they are gone all the same");
+    }
+}
+
+#[tokio::test]
+async fn what_lay_beside_a_database_that_is_gone_too_counts_as_removed() {
+    for database_now in [None, Some("no database any more")] {
+        let bench = Bench::new().await;
+        bench.write("blog.db", &database("1"));
+        for name in ["blog.db-shm", "blog.db-wal", "image"] {
+            bench.write(name, name);
+        }
+        let _ = bench.run(BackupOptions::default()).await.expect("a first snapshot");
+
+        for name in ["blog.db", "blog.db-shm", "blog.db-wal"] {
+            fs::remove_file(bench.source().join(name)).expect("removed");
+        }
+        if let Some(content) = database_now {
+            bench.write("blog.db", content);
+        }
+        let refusal = bench.refused(capped(Cap::Percent(25))).await;
+        let removed = if database_now.is_some() { 2 } else { 3 };
+        assert_eq!((refusal.guard, refusal.actual), (Guard::MaxDelete, Some(removed)));
+    }
+}
+
 #[tokio::test]
 async fn rewritten_files_have_a_cap_of_their_own() {
     let bench = Bench::with_files(20).await;

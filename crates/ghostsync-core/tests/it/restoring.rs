@@ -16,11 +16,12 @@ use ghostsync_core::interrupt::Interrupt;
 use ghostsync_core::observer::{NoObserver, Observer, Progress};
 use ghostsync_core::receipt::{DirectoryMark, Receipt, ReceiptError};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
-use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, restore};
+use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, Unstable, restore};
 use ghostsync_core::store::Store;
 use ghostsync_core::testing::cabinet::{SPARSE_BYTES, cabinet, make_removable};
 use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
 use ghostsync_core::testing::recording::RecordingStore;
+use ghostsync_core::testing::restless::Restless;
 use ghostsync_core::testing::tree::{TreeModel, apply, changes, differences, noise, tree};
 use ghostsync_core::tree_path::TreePath;
 use ghostsync_core::{ErrorKind, Result};
@@ -930,4 +931,40 @@ async fn progress_adds_up() {
         assert_eq!(sums.transferred.load(Ordering::SeqCst), report.block_bytes);
         assert!(sums.listed.load(Ordering::SeqCst));
     }
+}
+
+/// Backs up while a file is written to, until it was written to while it was read.
+async fn back_up_unstable(sample: &Sample, name: &str) {
+    let restless = Restless::begin(&sample.source.path().join(name)).expect("opened");
+    for _ in 0..1000 {
+        let options = BackupOptions::default();
+        let report = backup(&sample.repository, sample.source.path(), options, Arc::new(NoObserver)).await;
+        if report.expect("a backup").problems.iter().any(|problem| problem.path == path(name)) {
+            return drop(restless);
+        }
+    }
+    panic!("it never changed while it was read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_changed_while_the_snapshot_was_made_are_named() {
+    let sample = Sample::of(|source| {
+        fs::write(source.join("calm"), b"still").and(fs::write(source.join("hot"), noise(7, 4 << 20)))
+    })
+    .await;
+    complete(&sample.restore(RestoreOptions::default()).await.expect("a restore"));
+    back_up_unstable(&sample, "hot").await;
+    // Whatever is done with it: written, looked at, or found as it is.
+    for (dry_run, written) in [(true, 1), (false, 1), (false, 0)] {
+        let report = sample.restore(RestoreOptions { dry_run, ..mirror() }).await.expect("a restore");
+        complete(&report);
+        assert_eq!((report.written, report.unstable.count), (written, 1));
+        assert_eq!(report.unstable.paths, [path("hot")]);
+    }
+    let report = sample.restore(RestoreOptions { include: vec![path("calm")], ..changed() }).await.expect("a restore");
+    assert_eq!(report.unstable, Unstable::default(), "it is not restored");
+
+    back_up(&sample.repository, sample.source.path()).await;
+    let report = sample.restore(mirror()).await.expect("a restore");
+    assert_eq!(report.unstable, Unstable::default(), "it was read again when it was still");
 }

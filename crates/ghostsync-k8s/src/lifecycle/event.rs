@@ -38,7 +38,9 @@ pub enum Began {
     Ready,
     /// The branch is another's.
     Fenced,
-    /// Not yet: the store cannot be reached, or there is no receipt.
+    /// The receipt does not hold, or the directory cannot be read: nothing may be saved from here.
+    Refused,
+    /// Not yet: the store cannot be reached.
     NotYet,
 }
 

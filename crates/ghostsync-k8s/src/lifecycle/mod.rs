@@ -8,7 +8,9 @@
 //! - whatever the watch has seen, everything is listed now and then, and at once when the watch lost something;
 //! - a store that cannot be reached is tried again, ever more slowly, and never ends anything;
 //! - a branch that is another's is never written to again: what is edited is kept on forks, ever more rarely;
-//! - SIGTERM stops what runs, and makes the final snapshot: what is small first, then everything, until the deadline.
+//! - SIGTERM stops what runs, and makes the final snapshot: what is small first, then everything, until the deadline;
+//!   where it comes before the begin has ended well, that comes first: a branch that an earlier process of this pod gave
+//!   back is claimed again, and what was edited since is saved there and not on a fork.
 //!
 //! Time is counted from the start of the process, by a clock that never jumps.
 
@@ -193,7 +195,7 @@ impl Lifecycle {
         if self.job.is_some() {
             return None;
         }
-        if self.began.is_none_or(|began| began == Began::NotYet) {
+        if !self.has_begun() {
             return Some(self.not_before);
         }
         let look = self.forks.is_none().then_some(self.look_at);
@@ -251,9 +253,15 @@ impl Lifecycle {
         let deadline = (since + self.timing.grace).saturating_sub(MARGIN).max(now + FLOOR);
         self.ending = Some(Ending { deadline, small_is_saved: false, stopped: None });
         self.not_before = now;
-        if self.job.is_some() {
+        // A begin is short, and the final snapshot needs it.
+        if self.job.is_some_and(|job| job != Job::Begin) {
             actions.push(Action::Stop);
         }
+    }
+
+    /// Whether it is known whose the branch is.
+    fn has_begun(&self) -> bool {
+        matches!(self.began, Some(Began::Ready | Began::Fenced))
     }
 
     fn began(&mut self, began: Began, now: Duration) {
@@ -266,7 +274,11 @@ impl Lifecycle {
                 self.forks = Some(0);
                 self.wanted = true;
             }
-            Began::NotYet => return self.pause(now),
+            Began::Refused | Began::NotYet => {
+                // It would be refused again.
+                self.has_ended = began == Began::Refused && self.ending.is_some();
+                return self.pause(now);
+            }
         }
         self.failures = 0;
         self.not_before = now;
@@ -400,7 +412,7 @@ impl Lifecycle {
             return None;
         }
         let job = match self.began {
-            None | Some(Began::NotYet) => (now >= self.not_before).then_some(Job::Begin)?,
+            None | Some(Began::Refused | Began::NotYet) => (now >= self.not_before).then_some(Job::Begin)?,
             Some(Began::Ready | Began::Fenced) if now >= self.pass_at() => {
                 let cause = match (self.asked, self.dirty) {
                     (true, _) => Cause::Asked,
@@ -438,7 +450,11 @@ impl Lifecycle {
                 self.ending = None;
                 Some(Action::End)
             }
-            (None, _) if self.final_pass_at(&ending).is_some_and(|at| now >= at) => {
+            (None, None) if !self.has_begun() && now >= self.not_before => {
+                self.job = Some(Job::Begin);
+                Some(Action::Begin)
+            }
+            (None, _) if self.has_begun() && self.final_pass_at(&ending).is_some_and(|at| now >= at) => {
                 let is_last = !self.app_may_write || now >= self.quiet_at(&ending);
                 let pass = self.begin_pass(Cause::Final, !ending.small_is_saved, is_last, now);
                 self.job = Some(Job::Pass(pass));

@@ -299,6 +299,51 @@ fn sigterm_makes_the_final_snapshot_small_files_first_and_gives_the_branch_back(
 }
 
 #[test]
+fn sigterm_that_comes_before_the_begin_has_ended_lets_it_end_and_saves_then() {
+    for began in [Began::Ready, Began::Fenced] {
+        let mut life = Life::starting();
+        assert_eq!(life.on(Event::Terminate), [], "the begin is not stopped");
+        assert_eq!(life.on(Event::Began(began)), [last(true, true)], "{began:?}");
+        assert_eq!(life.on(SAVED), [Action::End]);
+    }
+    let mut life = Life::starting();
+    life.on(Event::Terminate);
+    assert_eq!(life.on(Event::Began(Began::Refused)), [Action::End], "nothing may be saved, now or later");
+}
+
+#[test]
+fn a_begin_that_fails_at_the_end_is_tried_until_the_deadline_and_no_pass_without_it() {
+    let mut life = Life::starting();
+    life.on(Event::Began(Began::NotYet));
+    // While nothing runs, and then while a begin does.
+    assert_eq!(life.on(Event::Terminate), [Action::Begin]);
+    for _ in 0..100 {
+        assert_eq!(life.on(Event::Began(Began::NotYet)), []);
+        assert_eq!(life.next().1, [Action::Begin]);
+    }
+    assert_eq!(life.next(), (149.0, vec![Action::Stop]));
+    assert_eq!(life.on(Event::Began(Began::NotYet)), [Action::End]);
+
+    let mut life = Life::starting();
+    life.on(Event::Terminate);
+    assert_eq!(life.on(Event::Began(Began::NotYet)), []);
+    assert_eq!(life.next(), (0.25, vec![Action::Begin]));
+    assert_eq!(life.on(Event::Began(Began::Ready)), [last(true, true)]);
+}
+
+#[test]
+fn a_receipt_that_does_not_hold_is_looked_at_again_while_nobody_ends_the_process() {
+    let mut life = Life::starting();
+    assert_eq!(life.on(Event::Began(Began::Refused)), []);
+    assert_eq!(life.next(), (1.0, vec![Action::Begin]));
+    assert_eq!(life.on(Event::Began(Began::Ready)), [pass(Cause::Rescan)]);
+    let mut life = Life::starting();
+    life.on(Event::Began(Began::Refused));
+    assert_eq!(life.on(Event::Terminate), [Action::Begin], "it may hold by now");
+    assert_eq!(life.on(Event::Began(Began::Refused)), [Action::End]);
+}
+
+#[test]
 fn a_first_step_that_holds_everything_is_the_end() {
     let mut life = Life::idle();
     assert_eq!(life.at(100.0, Event::Terminate), [last(true, true)]);
@@ -494,6 +539,7 @@ proptest! {
                 (6, _) => Event::AppGone,
                 (_, None) => Event::Tick,
                 (7..=12, Some(Action::Begin)) => Event::Began(Began::Ready),
+                (13, Some(Action::Begin)) => Event::Began(Began::Refused),
                 (_, Some(Action::Begin)) => Event::Began(Began::NotYet),
                 (7..=12, Some(Action::Look)) => Event::Looked(Looked::Still),
                 (_, Some(Action::Look)) => Event::Looked(Looked::Moved),

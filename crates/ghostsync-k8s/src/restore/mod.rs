@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
+use ghostsync_cli::hint;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, OnRefusal, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::guard::{Cap, Guard, Policy, Refusal};
@@ -50,7 +51,8 @@ pub async fn run(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -
     let last_words = args.pod.termination_log.clone();
     let done = begin(args, source, interrupt).await;
     if let Err(error) = &done {
-        terminate::write(&last_words, &format!("restore failed: {}", with_causes(error)));
+        let advice = hint::for_error(error, true).map(|hint| format!("; {hint}")).unwrap_or_default();
+        terminate::write(&last_words, &format!("restore failed: {}{advice}", with_causes(error)));
     }
     done
 }
@@ -72,6 +74,7 @@ async fn begin(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -> 
         if args.wait_predecessor.0.is_zero() { state } else { wait(&repository, &pod, &args, &interrupt).await? };
     tell_predecessor(&state, &args.pod.branch);
     if let (false, Some(head)) = (matches!(found, Found::Whole(_)), state.commit.head(&args.pod.branch)) {
+        // What a restore that was cut has left is kept, or makes room.
         room::check(pod.path(), head.bytes, head.entries)?;
     }
 
@@ -283,6 +286,11 @@ fn tell(report: &RestoreReport, path: &Path) {
     for problem in report.problems.iter().take(20) {
         let level = if problem.incomplete { Level::Error } else { Level::Warn };
         log::line(level, &problem.message, json!({"path": problem.path.to_string()}));
+    }
+    if report.unstable.count > 0 {
+        let paths: Vec<String> = report.unstable.paths.iter().map(ToString::to_string).collect();
+        let fields = json!({"files": report.unstable.count, "paths": paths, "hint": hint::FOR_UNSTABLE});
+        log::line(Level::Warn, "files changed while the snapshot was made, and may mix several states", fields);
     }
     let fields = json!({"snapshot": report.snapshot, "written": report.written, "unchanged": report.unchanged,
         "deleted": report.deleted, "downloaded_bytes": report.downloaded_bytes, "seconds": report.seconds,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ghostsync_cli::exit::Exit;
@@ -77,6 +77,13 @@ impl Bench {
         let told = shutdown.clone();
         let running = run(self.args(), StoreSource::Given(store), async move { told.requested().await });
         Started { shutdown, running: tokio::spawn(running), socket: self.path("run").join("control.sock") }
+    }
+
+    /// Runs `sync` whose SIGTERM comes before anything of it has ended.
+    async fn ended_at_once(&self, plan: impl Fn(&Call) -> Option<Fault> + Send + Sync + 'static) -> Exit {
+        let store = Store::new(Arc::new(FaultStore::new(self.objects.clone(), plan)), "memory");
+        let running = run(self.args(), StoreSource::Given(store), std::future::ready(()));
+        tokio::time::timeout(LIMIT, running).await.expect("ends").expect("an exit")
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -181,5 +188,46 @@ fn killed_between_upload_and_commit_it_does_the_work_once() {
         assert_eq!(started.end().await, Exit::Done);
         let state = bench.repository.state().await.expect("a state");
         assert_eq!(state.commit.snapshots.len(), 1, "{:?}", state.commit.snapshots);
+    });
+}
+
+#[test]
+fn sigterm_before_a_sidecar_that_was_ended_alone_has_begun_again_takes_the_branch_and_saves() {
+    block_on(async {
+        let bench = Bench::new().await;
+        bench.write("post", "one");
+        assert_eq!(bench.start(|_| None).end().await, Exit::Done, "as after a failed liveness probe");
+        let claim_of = async || bench.repository.state().await.expect("a state").commit.branches["main"].holder.clone();
+        assert!(claim_of().await.is_some_and(|held| held.released));
+
+        bench.write("image", "written before the node was drained");
+        assert_eq!(bench.ended_at_once(|_| None).await, Exit::Done);
+        assert_eq!(bench.head().await.map(|(_, entries)| entries), Some(2));
+        assert!(claim_of().await.is_some_and(|held| held.released));
+        let snapshots = bench.repository.state().await.expect("a state").commit.snapshots;
+        assert!(snapshots.iter().all(|snapshot| snapshot.branch == "main"), "nothing was left on a fork");
+
+        bench.write("more", "and the store is away at first");
+        let calls = AtomicUsize::new(0);
+        let away = move |_: &Call| (calls.fetch_add(1, Ordering::SeqCst) < 2).then_some(Fault::Before(Failure::Server));
+        assert_eq!(bench.ended_at_once(away).await, Exit::Done);
+        assert_eq!(bench.head().await.map(|(_, entries)| entries), Some(3));
+    });
+}
+
+#[test]
+fn sigterm_before_the_begin_saves_nothing_on_a_branch_of_another_or_without_a_receipt() {
+    block_on(async {
+        let bench = Bench::new().await;
+        bench.write("post", "one");
+        let away = |_: &Call| Some(Fault::Before(Failure::Server));
+        assert_eq!(bench.ended_at_once(away).await, Exit::Unreachable);
+        claim(&bench.repository, "main", "other", "test").await.expect("a claim");
+        assert_eq!(bench.ended_at_once(|_| None).await, Exit::Conflict);
+        assert_eq!(bench.head().await, None);
+        let state = bench.repository.state().await.expect("a state");
+        assert!(state.commit.snapshots.iter().any(|snapshot| snapshot.branch.starts_with("fork/main/pod-")));
+        fs::remove_file(bench.path("run").join("receipt.json")).expect("removed");
+        assert_eq!(bench.ended_at_once(|_| None).await, Exit::Refused);
     });
 }

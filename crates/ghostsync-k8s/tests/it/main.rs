@@ -4,6 +4,7 @@
 mod configuration;
 mod ending;
 mod following;
+mod full_disk;
 mod heartbeat;
 mod in_process;
 mod lint;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
+use ghostsync_core::testing::restless::Restless;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::pod::{Cluster, Pod, files, wait_for};
@@ -199,4 +200,34 @@ fn lost_and_found_of_a_new_disk_is_neither_content_nor_in_the_way() {
     assert_eq!(back.restore().code, Some(0));
     assert!(!back.data.join("lost+found").exists());
     assert_eq!(back.files(), pod.files());
+}
+
+#[test]
+fn files_that_changed_while_the_snapshot_was_made_are_warned_of_by_restore() {
+    let cluster = Cluster::new();
+    let first = restored(&cluster, "first");
+    first.write("ghost.db", &"a page ".repeat(1 << 20));
+    let sidecar = first.drowsy_sync();
+    sidecar.wait_until_started();
+    let restless = Restless::begin(&first.data.join("ghost.db")).expect("opened");
+    let is_unstable = || {
+        let passes = sidecar.passes();
+        assert_eq!(first.run(&["ctl", "sync"]).code, Some(0));
+        wait_for("the pass is told", || sidecar.passes() > passes);
+        let log = sidecar.log();
+        let last = log.lines().rfind(|line| line.contains("\"cause\":")).expect("a pass");
+        last.contains("it changed while it was read")
+    };
+    wait_for("it changes while it is read", is_unstable);
+    // The pod dies here: no later pass reads it again.
+    sidecar.kill();
+    drop(restless);
+
+    let ended = cluster.pod("second").restore();
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let warned = ended.log.lines().find(|line| line.contains("may mix several states"));
+    let warned: serde_json::Value = serde_json::from_str(warned.expect("a warning")).expect("JSON");
+    assert_eq!((&warned["level"], &warned["files"]), (&"warn".into(), &1.into()));
+    assert_eq!(warned["paths"], serde_json::json!(["ghost.db"]));
+    assert!(warned["hint"].as_str().is_some_and(|hint| hint.contains("older snapshot")));
 }

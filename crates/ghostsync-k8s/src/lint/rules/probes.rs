@@ -5,9 +5,15 @@ use serde_json::json;
 use super::Rule;
 use crate::lint::finding::{Hit, Severity};
 use crate::lint::node::{Node, Op};
-use crate::lint::pod::{Container, Pod, Setting, word_with};
+use crate::lint::pod::{Container, Pod, Setting, duration, word_with};
 
 const PORT: u64 = 9108;
+
+/// How long a store that is away is tried, unless something else is said.
+const RETRY_SECONDS: u64 = 60;
+
+/// What the begin takes besides, at most, on a busy node.
+const BEGIN_SECONDS: u64 = 30;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -22,6 +28,13 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Problem,
         why: "only /startupz says that the branch is claimed and the receipt checked",
         find: startup_probe_path,
+    },
+    Rule {
+        id: "startup-probe-too-short",
+        severity: Severity::Warning,
+        why: "a store that is away is tried for --retry-time before sync knows: a probe that gives up sooner has the sidecar \
+              killed and started again, ever more rarely, and the app waits although its directory is whole",
+        find: startup_probe_too_short,
     },
     Rule {
         id: "readiness-probe-on-sidecar",
@@ -160,6 +173,30 @@ fn startup_probe_path(pod: &Pod<'_>) -> Vec<Hit> {
         let probe = native.node.get("startupProbe");
         if let Some(found) = wrong_path(&probe, "/startupz") {
             hits.push(Hit::new(&probe, found, with_path(&probe, "/startupz", listen_port(native))));
+        }
+    }
+    hits
+}
+
+fn startup_probe_too_short(pod: &Pod<'_>) -> Vec<Hit> {
+    let mut hits = Vec::new();
+    for native in pod.natives() {
+        let probe = native.node.get("startupProbe");
+        let retry_seconds = match native.setting("--retry-time", "GHOSTSYNC_RETRY_TIME") {
+            Setting::Given { text, .. } => duration(text).map(|time| time.as_secs()),
+            Setting::Missing => Some(RETRY_SECONDS),
+            Setting::Elsewhere => None,
+        };
+        let (true, Some(retry_seconds)) = (probe.exists(), retry_seconds) else { continue };
+        // What is not said is what Kubernetes takes.
+        let number = |key, otherwise| probe.get(key).number().unwrap_or(otherwise);
+        let period = number("periodSeconds", 10).max(1);
+        let (threshold, delay) = (number("failureThreshold", 3), number("initialDelaySeconds", 0));
+        let patience = period.saturating_mul(threshold).saturating_add(delay);
+        if patience < retry_seconds.saturating_add(BEGIN_SECONDS) {
+            let found = format!("gives up after {patience} s, --retry-time is {retry_seconds} s");
+            let enough = retry_seconds.saturating_mul(2).saturating_add(2 * BEGIN_SECONDS).div_ceil(period);
+            hits.push(Hit::new(&probe, found, vec![probe.get("failureThreshold").put(json!(enough))]));
         }
     }
     hits

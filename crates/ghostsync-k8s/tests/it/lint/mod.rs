@@ -47,6 +47,21 @@ fn the_pods_that_we_print_are_clean() {
 }
 
 #[test]
+fn a_startup_probe_that_waits_for_the_retries_and_the_begin_is_long_enough() {
+    for (threshold, period, delay, retry_time) in
+        [(90, 1, 0, "60s"), (9, 10, 0, "60s"), (6, 10, 30, "60s"), (40, 1, 0, "10s")]
+    {
+        let mut pod = printed(Mode::Native);
+        let sync = pod.pointer_mut("/spec/template/spec/initContainers/1").unwrap();
+        let probe = sync.pointer_mut("/startupProbe").unwrap();
+        (probe["failureThreshold"], probe["periodSeconds"]) = (json!(threshold), json!(period));
+        probe["initialDelaySeconds"] = json!(delay);
+        sync["args"].as_array_mut().unwrap().push(json!(format!("--retry-time={retry_time}")));
+        assert_eq!(fired(&linted(&[pod])), [""; 0], "{threshold} times {period} s after {delay} s");
+    }
+}
+
+#[test]
 fn with_a_remedy_taken_out_its_rule_fires_and_no_other() {
     let mut wrong = Vec::new();
     for row in rows() {

@@ -196,6 +196,14 @@ fn probes() -> Vec<Row> {
             Native,
             [Remove("sync/startupProbe/httpGet"), Put("sync/startupProbe/tcpSocket", json!({"port": 9108}))],
         ),
+        row("startup-probe-too-short", Native, [Put("sync/startupProbe/failureThreshold", json!(89))]),
+        row("startup-probe-too-short", Native, [Remove("sync/startupProbe/failureThreshold")]),
+        row(
+            "startup-probe-too-short",
+            Native,
+            [Remove("sync/startupProbe/failureThreshold"), Remove("sync/startupProbe/periodSeconds")],
+        ),
+        row("startup-probe-too-short", Native, [Put("sync/args/-", json!("--retry-time=3m"))]),
         row(
             "readiness-probe-on-sidecar",
             Native,
