@@ -47,6 +47,10 @@ fn for_refusal(guard: Guard, text: &str) -> Option<&'static str> {
             "put back what is missing, or raise the cap while this is saved; with --on-refusal quarantine it would be \
              kept, and a person could promote it",
         ),
+        Guard::Exclusive => Some(
+            "a pod cannot promise that: leave --keep-… and --prune out, and run 'ghostsync forget --exclusive' by hand while \
+             no pod writes",
+        ),
         _ => None,
     }
 }
