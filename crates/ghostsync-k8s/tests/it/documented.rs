@@ -93,6 +93,34 @@ fn every_setting_stands_on_the_page_with_its_default_and_no_other_does() {
     }
 }
 
+/// The lines of the shell in a page, whole where they go on, without what comes after them.
+fn commands(page: &str) -> Vec<String> {
+    let blocks =
+        page.split("```").skip(1).step_by(2).filter(|block| block.starts_with("sh\n") || block.starts_with("text\n"));
+    let text: String = blocks.map(|block| block.replace("\\\n", " ")).collect();
+    let called = text.lines().filter_map(|line| line.split_once("ghostsync-k8s ").map(|(_, rest)| rest));
+    called.map(|rest| rest.split([';', '&', '>', '|', '#']).next().expect("a part").trim().to_owned()).collect()
+}
+
+#[test]
+fn every_command_on_the_pages_is_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut count = 0;
+    for page in ["docs/kubernetes.md", "README.md", "deploy/README.md", "examples/ghost-kubernetes/README.md"] {
+        let text = std::fs::read_to_string(root.join(page)).expect("a page");
+        for line in commands(&text) {
+            let words = line.replace("REPOSITORY-ID", "ID").replace("\"$id\"", "ID").replace("ID", &"0".repeat(32));
+            let words = std::iter::once("ghostsync-k8s").chain(words.split_whitespace());
+            // What is required may come from variables.
+            let lenient = Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.required(false)));
+            let parsed = lenient.try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{page}: {line}: {}", parsed.expect_err("is wrong"));
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
 /// A reader copies what stands there into a shell.
 #[test]
 fn the_commands_that_need_no_cluster_run_as_they_stand() {
