@@ -189,5 +189,8 @@ fn chart() -> String {
         chart = chart.replace(&format!("{{{{{name}}}}}"), &format!("{{{{ {value} }}}}"));
     }
     let volumes = "{{- with .Values.app.volumes }}\n      {{- toYaml . | nindent 6 }}\n{{- end }}\n";
-    chart + volumes
+    // An older API server would take the manifest, and drop what makes the sidecar one.
+    let refuses = "{{- if and (eq .Values.mode \"native\") (semverCompare \"<1.29.0-0\" .Capabilities.KubeVersion.Version) }}\n\
+                   {{- fail \"a native sidecar needs Kubernetes 1.29: set mode to classic\" }}\n{{- end }}\n";
+    refuses.to_owned() + &chart + volumes
 }
