@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_hint_names_what_a_pod_has() {
         for (kind, text, says) in [
-            (ErrorKind::NotFound, "branch main has no snapshot", "--branch"),
+            (ErrorKind::NotFound, "branch trunk has no snapshot", "--branch"),
             (ErrorKind::NotFound, "there is no repository at s3://b/p", "'ghostsync init'"),
             (ErrorKind::Denied, "cannot read config.json in s3://b/p: access denied", "--credentials-dir"),
             (ErrorKind::Denied, "cannot read config.json in s3://b/p: the bucket does not exist", "bucket's name"),
