@@ -24,6 +24,9 @@ pub(crate) fn for_error(error: &Error) -> Option<&'static str> {
         ErrorKind::LocalIo if error.io_error().is_some_and(is_full) => {
             Some("the disk of the volume is full: free bytes or inodes, or give it more; it is tried again")
         }
+        ErrorKind::LocalIo if text.contains("control socket") => Some(
+            "the state folder is a volume of its own, mounted by 'restore' and 'sync' and written by the same user",
+        ),
         ErrorKind::Interrupted => None,
         _ => hint::for_error(error, !text.contains("config.json")),
     }
@@ -71,6 +74,7 @@ mod tests {
             (ErrorKind::Denied, "cannot read config.json in s3://b/p: access denied", "--credentials-dir"),
             (ErrorKind::Denied, "cannot read config.json in s3://b/p: the bucket does not exist", "bucket's name"),
             (ErrorKind::Unavailable, "no route", "tried again"),
+            (ErrorKind::LocalIo, "cannot make the control socket /run/x: Permission denied", "the same user"),
             (ErrorKind::Corrupt, "config.json is damaged", "put config.json back"),
         ] {
             let hint = hint_of(kind, text);
