@@ -8,6 +8,9 @@ use std::process::Command;
 use clap::{ArgAction, CommandFactory};
 use ghostsync_k8s::args::Cli;
 
+use crate::packaging::metrics_in;
+use crate::pod::Cluster;
+
 fn page() -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kubernetes.md");
     std::fs::read_to_string(file).expect("the page")
@@ -91,6 +94,19 @@ fn every_setting_stands_on_the_page_with_its_default_and_no_other_does() {
     for setting in told.keys() {
         assert!(there.contains_key(setting), "{setting} is no setting");
     }
+}
+
+#[test]
+fn every_metric_stands_on_the_page_and_no_other_does() {
+    let cluster = Cluster::with_files(&[("post", "saved")]);
+    let pod = cluster.pod("pod");
+    assert_eq!(pod.restore().code, Some(0));
+    let sidecar = pod.sync();
+    sidecar.wait_until_started();
+    let page = sidecar.get("/metrics").1;
+    let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    assert_eq!(metrics_in(&section("## Probes, metrics, logs")), families.map(str::to_owned).collect());
+    assert_eq!(sidecar.terminate().code, Some(0));
 }
 
 /// The lines of the shell in a page, whole where they go on, without what comes after them.

@@ -101,7 +101,7 @@ fn every_file_of_the_example_stands_in_its_readme_and_no_other_does() {
 }
 
 /// What is called `ghostsync_…` in a text.
-fn metrics_in(text: &str) -> BTreeSet<String> {
+pub(crate) fn metrics_in(text: &str) -> BTreeSet<String> {
     let names = text.split("ghostsync_").skip(1);
     let name = |part: &str| {
         let end =
