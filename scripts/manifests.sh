@@ -93,6 +93,7 @@ if command -v helm >/dev/null; then
   chart=deploy/helm/ghostsync
   step 'helm lint' helm lint --strict --kube-version 1.37.0 "$chart"
   refuses 'a grace period of 20 s in the chart' 1 helm template app "$chart" --kube-version 1.37.0 --set gracePeriodSeconds=20
+  refuses 'a native sidecar before Kubernetes 1.29' 1 helm template app "$chart" --kube-version 1.28.0
   for mode in native classic; do
     render "helm template, $mode" "$work/helm-$mode.yaml" helm template app "$chart" --kube-version 1.37.0 --set "mode=$mode"
     rendered+=("$work/helm-$mode.yaml")

@@ -10,6 +10,10 @@ use ghostsync_core::{Error, ErrorKind};
 
 use crate::shell;
 
+/// The hint where nothing more is known than that the store did not let anybody in.
+pub const CREDENTIALS: &str =
+    "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*, WEBDAV_*) and their permissions";
+
 /// What was being done when it failed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Action {
@@ -110,9 +114,7 @@ pub fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
         ErrorKind::Denied if error.to_string().starts_with("prune needs") => {
             "give these credentials that right, or prune with others; backups and restores never delete"
         }
-        ErrorKind::Denied => {
-            "check the credentials in the environment (AWS_*, GOOGLE_*, AZURE_*, WEBDAV_*) and their permissions"
-        }
+        ErrorKind::Denied => CREDENTIALS,
         ErrorKind::Conflict if error.to_string().contains("have it to itself") => {
             "stop everything else that writes to this repository, and run it again"
         }

@@ -110,8 +110,7 @@ async fn answer(ask: Ask, shared: &Shared) -> Value {
         }
         Ask::Sync => pass(shared).await,
         Ask::FinalSync { wait_app, quiet_ms, deadline_ms } => {
-            let apps = wait_app.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            log::info(&format!("final-sync: waiting for the app ({apps}), at most {deadline_ms} ms"));
+            log::info(&format!("final-sync: waiting {}, at most {deadline_ms} ms", until(&wait_app)));
             shared.tell(Message::Event(Event::AppMayWrite));
             let deadline = Instant::now() + Duration::from_millis(deadline_ms);
             let waited = wait(&wait_app, Duration::from_millis(quiet_ms), deadline, shared).await;
@@ -124,6 +123,12 @@ async fn answer(ask: Ask, shared: &Shared) -> Value {
             tokio::time::timeout_at(deadline, pass(shared)).await.unwrap_or_else(|_| no_time())
         }
     }
+}
+
+/// What is waited for, in words.
+fn until(apps: &[WaitApp]) -> String {
+    let apps = apps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if apps.is_empty() { "until nothing changes".to_owned() } else { format!("for the app to go ({apps})") }
 }
 
 /// Has a pass made that begins from now on, and tells what came of it.
@@ -194,7 +199,11 @@ async fn wait(apps: &[WaitApp], quiet: Duration, deadline: Instant, shared: &Sha
 /// `NotFound` if nobody listens, `LocalIo` if it ended before it answered.
 pub async fn ask(socket: &Path, ask: &Ask) -> Result<Value> {
     let nobody = |error: std::io::Error| {
-        Error::new(ErrorKind::NotFound, format!("no sync listens on {}: {error}", socket.display()))
+        let what = format!(
+            "no sync listens on {}: {error}; does the sidecar run, and is this its --state-dir?",
+            socket.display()
+        );
+        Error::new(ErrorKind::NotFound, what)
     };
     let failed = |error: std::io::Error| Error::new(ErrorKind::LocalIo, format!("sync did not answer: {error}"));
     let stream = UnixStream::connect(socket).await.map_err(nobody)?;

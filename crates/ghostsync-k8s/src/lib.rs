@@ -12,6 +12,7 @@ pub mod ctl;
 pub mod environment;
 pub mod health;
 mod heartbeat;
+mod hint;
 pub mod lifecycle;
 pub mod lint;
 pub mod log;

@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use ghostsync_cli::causes::with_causes;
-use ghostsync_cli::hint;
 use ghostsync_core::Error;
 use ghostsync_core::clock::{Clock, SystemClock};
 use serde_json::{Map, Value, json};
+
+use crate::hint;
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub fn error(level: Level, what: &str, error: &Error) {
 /// The fields of an error.
 #[must_use]
 pub fn error_fields(error: &Error) -> Value {
-    let mut fields = json!({"error": {"kind": error.kind().name(), "hint": hint::for_error(error, true)}});
+    let mut fields = json!({"error": {"kind": error.kind().name(), "hint": hint::for_error(error)}});
     if let Some(refusal) = error.refusal() {
         fields["refusal"] = refusal_fields(refusal);
     }

@@ -62,8 +62,8 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
             }
             Command::Manifest(args) => Ok(by_hand(manifest::print(&args))),
             Command::Lint(args) => Ok(by_hand(lint::command::run(&args))),
-            Command::Ctl(args) => ctl::run(args).await,
-            Command::Health(args) => health::run(args).await,
+            Command::Ctl(args) => Ok(by_hand(ctl::run(args).await)),
+            Command::Health(args) => Ok(by_hand(health::run(args).await)),
         }
     });
     // Threads that still wait for a disk or a store hold nothing that is not made good by the next run.
@@ -71,7 +71,8 @@ fn with_runtime(cli: Cli) -> Result<Exit> {
     exit
 }
 
-/// What a person or CI calls tells an error as `ghostsync` does, and not as a line of a log.
+/// What a person, CI, a hook or a probe calls tells an error as `ghostsync` does, and not as a line of a log: what it
+/// prints is shown by itself, as in an event of the pod.
 fn by_hand(done: Result<Exit>) -> Exit {
     done.unwrap_or_else(|error| {
         eprintln!("error: {}", with_causes(&error));

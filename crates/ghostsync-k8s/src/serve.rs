@@ -31,7 +31,10 @@ pub(crate) async fn listen(address: &str) -> Result<TcpListener> {
         },
         None => TcpListener::bind(address).await,
     };
-    bound.map_err(|error| Error::new(ErrorKind::Invalid, format!("cannot listen on {address}: {error}")))
+    bound.map_err(|error| {
+        let form = if error.kind() == std::io::ErrorKind::InvalidInput { "; write :PORT or ADDRESS:PORT" } else { "" };
+        Error::new(ErrorKind::Invalid, format!("cannot listen on {address}: {error}{form}"))
+    })
 }
 
 /// Serves for ever.

@@ -15,6 +15,7 @@ use ghostsync_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::args::{OnRefusalArg, OnUnreachable, SyncArgs};
+use crate::hint;
 use crate::lifecycle::{Began, Cause, Looked, Pass, Passed};
 use crate::log::{self, Level};
 use crate::maintain::maintain;
@@ -40,6 +41,8 @@ pub(crate) struct Told {
     pub(crate) message: String,
     /// The code that a process would end with after it.
     pub(crate) exit: Option<Exit>,
+    /// What a person can do about it.
+    pub(crate) hint: Option<&'static str>,
     /// The guard that refused.
     pub(crate) guard: Option<Guard>,
     /// The backup's own report.
@@ -137,11 +140,18 @@ impl Work {
         match interrupt.unless_set(self.is_as_we_left_it()).await {
             Ok(true) => (Looked::Still, Told::default()),
             Ok(false) => {
-                log::info("the branch was moved or taken since the last look");
+                let branch = self.state.as_ref().and_then(|state| state.commit.branches.get(&self.args.pod.branch));
+                let holder = branch.and_then(|branch| branch.holder.as_ref()).map(|holder| &holder.owner);
+                let fields = json!({"holder": holder, "epoch": branch.map(|branch| branch.epoch),
+                    "head": branch.map(|branch| branch.head)});
+                log::line(Level::Info, "the branch was moved or taken since the last look", fields);
                 (Looked::Moved, Told::default())
             }
             Err(error) => {
-                log::error(Level::Warn, "cannot look at the head", &error);
+                // When the end begins, that is no trouble of the store.
+                if error.kind() != ErrorKind::Interrupted {
+                    log::error(Level::Warn, "cannot look at the head", &error);
+                }
                 (Looked::NotYet, Told { message: error.to_string(), ..Told::default() })
             }
         }
@@ -221,7 +231,8 @@ impl Work {
 
     async fn failed(&mut self, error: &Error) -> (Passed, Told) {
         let message = ghostsync_cli::causes::with_causes(error);
-        let told = Told { message, exit: Some(Exit::of(error.kind())), ..Told::default() };
+        let told =
+            Told { message, exit: Some(Exit::of(error.kind())), hint: hint::for_error(error), ..Told::default() };
         match error.kind() {
             ErrorKind::Interrupted => (Passed::Stopped, told),
             ErrorKind::Refused => {
@@ -252,8 +263,11 @@ impl Work {
             Ok(repository) => release(&repository, &branch, &owner, &writer, Some(&note)).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = released {
-            log::error(Level::Warn, "cannot give the branch back", &error);
+        match released {
+            // What is nobody's, or another's by now, is not to be given back.
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {}
+            Err(error) => log::error(Level::Warn, "cannot give the branch back", &error),
         }
     }
 
@@ -298,11 +312,15 @@ fn told(report: BackupReport) -> Told {
         BackupOutcome::Planned => (String::new(), Exit::Failed),
         BackupOutcome::Quarantined => {
             let why = report.refusal.as_ref().map(ToString::to_string).unwrap_or_default();
-            (format!("{why}; kept as snapshot {id} on {}; see 'ghostsync promote'", report.branch), Exit::Refused)
+            (
+                format!("{why}; kept as snapshot {id} on {}; to accept it: ghostsync promote {id}", report.branch),
+                Exit::Refused,
+            )
         }
         BackupOutcome::Forked => {
             let why = report.overtaken.map(|overtaken| overtaken.to_string()).unwrap_or_default();
-            (format!("{why}; kept as snapshot {id} on {}; see 'ghostsync promote'", report.branch), Exit::Conflict)
+            let promote = format!("to make it the head: ghostsync promote {id}");
+            (format!("{why}; kept as snapshot {id} on {}; {promote}", report.branch), Exit::Conflict)
         }
     };
     let incomplete = if report.is_complete() { Exit::Done } else { Exit::Incomplete };
@@ -323,6 +341,9 @@ fn tell(cause: Cause, passed: Passed, told: &Told) {
         Passed::Refused { .. } | Passed::Fenced => Level::Error,
     };
     let mut fields = json!({"cause": cause.name(), "result": result_name(passed, told)});
+    if let Some(hint) = told.hint {
+        fields["hint"] = hint.into();
+    }
     if let Some(report) = &told.report {
         let problems: Vec<_> = report.problems.iter().take(20).map(|p| format!("{}: {}", p.path, p.message)).collect();
         let more = json!({"snapshot": report.snapshot, "branch": report.branch, "entries": report.entries,
@@ -353,7 +374,9 @@ pub(crate) fn result_name(passed: Passed, told: &Told) -> &'static str {
         },
         Passed::Refused { .. } => "refused",
         Passed::Fenced => "fenced",
-        Passed::NotYet | Passed::Stopped => "error",
+        Passed::NotYet => "error",
+        // No metric has it: another pass follows, or the end does.
+        Passed::Stopped => "stopped",
     }
 }
 

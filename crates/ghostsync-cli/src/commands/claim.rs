@@ -32,9 +32,9 @@ pub(super) async fn claim(context: &mut Context, args: ClaimArgs) -> Result<Exit
     }
     for fork in &claim.forks {
         let (id, fork) = (human::brief_id(fork.id), &fork.branch);
-        context
-            .output
-            .note(&format!("a writer that came too late left snapshot {id} on {fork}; see 'ghostsync promote'"));
+        context.output.note(&format!(
+            "a writer that came too late left snapshot {id} on {fork}; to make it the head: ghostsync promote {id}"
+        ));
     }
     context.output.result(&document, || {
         let head = claim.head.as_ref().map_or_else(|| "no snapshot yet".to_owned(), |head| human::brief_id(head.id));

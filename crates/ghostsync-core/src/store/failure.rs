@@ -12,6 +12,9 @@ use object_store::path::Path as Key;
 use super::credentials;
 use crate::error::{Error, ErrorKind};
 
+const UNAUTHORIZED: &str = "the credentials are missing or not accepted";
+const FORBIDDEN: &str = "access denied";
+
 /// What was tried, where, and what the store's answer comes down to.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {object} in {location}: {reason}")]
@@ -96,8 +99,8 @@ fn explain(error: &object_store::Error) -> (ErrorKind, String) {
     let with_code = |reason: &str| format!("{reason}{details}");
     match error {
         E::NotFound { .. } => (ErrorKind::NotFound, with_code("it is not there")),
-        E::PermissionDenied { .. } => (ErrorKind::Denied, with_code("access denied")),
-        E::Unauthenticated { .. } => (ErrorKind::Denied, with_code("the credentials are missing or not accepted")),
+        E::PermissionDenied { .. } => (ErrorKind::Denied, with_code(FORBIDDEN)),
+        E::Unauthenticated { .. } => (ErrorKind::Denied, with_code(UNAUTHORIZED)),
         E::InvalidPath { .. } => (ErrorKind::Invalid, "there is a name that is not a valid key".to_owned()),
         E::NotSupported { .. } | E::NotImplemented { .. } | E::UnknownConfigurationKey { .. } => {
             (ErrorKind::Invalid, "the store cannot do this".to_owned())
@@ -171,6 +174,9 @@ fn explain_text(error: &object_store::Error, text: &str, details: &str) -> (Erro
     if let Some(status) = status_of(text) {
         return match status {
             300..400 => (ErrorKind::Denied, format!("redirected: wrong endpoint or region{details}")),
+            // The client names these two itself, but not where it lists.
+            401 => (ErrorKind::Denied, format!("{UNAUTHORIZED}{details}")),
+            403 => (ErrorKind::Denied, format!("{FORBIDDEN}{details}")),
             408 | 425 | 429 => (ErrorKind::Unavailable, format!("the store asks to come back later{details}")),
             423 => (ErrorKind::Unavailable, format!("somebody else has it locked{details}")),
             400..=499 | 501 => (ErrorKind::Invalid, format!("the store answered with status {status}{details}")),
@@ -212,11 +218,12 @@ fn status_of(text: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
+    fn answer(status: &str, body: &str) -> Box<dyn std::error::Error + Send + Sync> {
+        format!("Error performing GET http://s in 1ms - Server returned non-2xx status code: {status}: {body}").into()
+    }
+
     fn explain_answer(status: &str, body: &str) -> (ErrorKind, String) {
-        let source: Box<dyn std::error::Error + Send + Sync> =
-            format!("Error performing GET http://s in 1ms - Server returned non-2xx status code: {status}: {body}")
-                .into();
-        let path = "k".to_owned();
+        let (source, path) = (answer(status, body), "k".to_owned());
         explain(&match status.get(..3) {
             Some("404") => object_store::Error::NotFound { path, source },
             Some("403") => object_store::Error::PermissionDenied { path, source },
@@ -255,6 +262,18 @@ mod tests {
             let (found, reason) = explain_answer(status, body);
             assert_eq!(found, kind, "{status} {body}: {reason}");
             assert!(reason.contains(says), "{status} {body}: {reason}");
+        }
+    }
+
+    /// The client hands a refused listing on as an error of no kind: with a rotated key it passed for a usage error.
+    #[test]
+    fn a_listing_that_is_denied_is_told_like_any_other_request() {
+        for status in ["401 Unauthorized", "403 Forbidden"] {
+            let body = "<Error><Code>AccessDenied</Code><Message>Invalid signature</Message></Error>";
+            let source = format!("Error performing list request: {}", answer(status, body)).into();
+            let listed = explain(&object_store::Error::Generic { store: "S3", source });
+            assert_eq!(listed, explain_answer(status, body));
+            assert_eq!(listed.0, ErrorKind::Denied);
         }
     }
 

@@ -56,8 +56,9 @@ fn json(report: &Report) -> Result<String> {
 }
 
 fn read(path: &PathBuf) -> Result<Input> {
-    let file = path.display().to_string();
-    let text = if path.as_os_str() == "-" {
+    let is_stdin = path.as_os_str() == "-";
+    let file = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
+    let text = if is_stdin {
         let mut text = String::new();
         std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
     } else {

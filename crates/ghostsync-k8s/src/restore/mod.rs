@@ -23,10 +23,10 @@ use std::sync::Arc;
 
 use ghostsync_cli::causes::with_causes;
 use ghostsync_cli::exit::Exit;
-use ghostsync_cli::hint;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, OnRefusal, backup};
 use ghostsync_core::clock::{Clock, SystemClock};
 use ghostsync_core::guard::{Cap, Guard, Policy, Refusal};
+use ghostsync_core::id::SnapshotId;
 use ghostsync_core::interrupt::Interrupt;
 use ghostsync_core::observer::NoObserver;
 use ghostsync_core::receipt::{DirectoryMark, Receipt, ReceiptError};
@@ -36,6 +36,7 @@ use ghostsync_core::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::args::{OnUnreachable, RestoreArgs};
+use crate::hint;
 use crate::log::{self, Level};
 use crate::pod::{Pod, StoreSource};
 use crate::terminate;
@@ -51,8 +52,8 @@ pub async fn run(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -
     let last_words = args.pod.termination_log.clone();
     let done = begin(args, source, interrupt).await;
     if let Err(error) = &done {
-        let advice = hint::for_error(error, true).map(|hint| format!("; {hint}")).unwrap_or_default();
-        terminate::write(&last_words, &format!("restore failed: {}{advice}", with_causes(error)));
+        let hint = hint::for_error(error).map(|hint| format!("; {hint}")).unwrap_or_default();
+        terminate::write(&last_words, &format!("restore failed: {}{hint}", with_causes(error)));
     }
     done
 }
@@ -81,6 +82,9 @@ async fn begin(args: RestoreArgs, source: StoreSource, interrupt: Interrupt) -> 
     interrupt.check()?;
     let claimed = claim(&repository, &args.pod.branch, pod.owner(), &pod.writer()).await?;
     tell_claim(&claimed, &pod);
+    if claimed.head.is_none() {
+        tell_genesis(&state, &args.pod.branch);
+    }
 
     // One's own earlier claim is nobody's unclean end: the directory is still here.
     let predecessor_unclean = claimed.fenced.as_ref().is_some_and(|fenced| fenced != pod.owner());
@@ -190,10 +194,33 @@ fn check_place(repository: &Repository, state: &State, args: &RestoreArgs) -> Re
     }
     let branch = &args.pod.branch;
     if args.genesis.is_none() && state.commit.head(branch).is_none() {
-        let what = format!("branch {branch} has no snapshot; '--genesis {id}' begins with an empty directory");
+        let others = match others_with_snapshots(state, branch).join(", ") {
+            others if others.is_empty() => others,
+            others => format!(", and others have: {others}"),
+        };
+        let what = format!(
+            "branch {branch} has no snapshot{others}; on its first boot '--genesis {id}' begins with an empty directory"
+        );
         return Err(Error::new(ErrorKind::NotFound, what));
     }
     Ok(())
+}
+
+/// A first boot is told, and all the more where other branches have something: the name may be a typing error.
+fn tell_genesis(state: &State, branch: &str) {
+    let others = others_with_snapshots(state, branch);
+    let (level, but) = match others.as_slice() {
+        [] => (Level::Info, String::new()),
+        _ => (Level::Warn, format!("; other branches have snapshots: {}", others.join(", "))),
+    };
+    log::line(level, &format!("branch {branch} has no snapshot: it begins with an empty directory{but}"), Value::Null);
+}
+
+/// The branches that a pod may have been meant for.
+fn others_with_snapshots<'a>(state: &'a State, branch: &str) -> Vec<&'a str> {
+    let is_aside = |name: &str| ["fork/", "quarantine/", "wip/"].iter().any(|begin| name.starts_with(begin));
+    let names = state.commit.branches.keys().map(String::as_str);
+    names.filter(|name| *name != branch && !is_aside(name) && state.commit.head(name).is_some()).collect()
 }
 
 /// What the last writer said at its end: nobody could ask it any more.
@@ -211,8 +238,8 @@ fn tell_claim(claimed: &Claim, pod: &Pod) {
         "head": claimed.head.as_ref().map(|head| head.id), "fenced": claimed.fenced});
     log::line(Level::Info, "the branch is claimed", fields);
     for fork in &claimed.forks {
-        let fields = json!({"branch": fork.branch, "snapshot": fork.id});
-        log::line(Level::Warn, "a writer that came too late left a fork; see 'ghostsync promote'", fields);
+        let what = format!("a writer that came too late left a fork; to make it the head: {}", promote(fork.id));
+        log::line(Level::Warn, &what, json!({"branch": fork.branch, "snapshot": fork.id}));
     }
 }
 
@@ -238,13 +265,14 @@ async fn keep_edits(repository: &Repository, pod: &Pod, interrupt: &Interrupt) -
     if !matches!(kept.outcome, BackupOutcome::Forked | BackupOutcome::Quarantined) {
         return Err(Error::new(ErrorKind::Internal, "edits were published on a branch with another head"));
     }
-    let fields = json!({"branch": kept.branch, "snapshot": kept.snapshot});
-    log::line(
-        Level::Warn,
-        "the head has moved: what was edited here is kept on a fork; see 'ghostsync promote'",
-        fields,
-    );
+    let promote = kept.snapshot.map(promote).unwrap_or_default();
+    let what = format!("the head has moved: what was edited here is kept on a fork; to make it the head: {promote}");
+    log::line(Level::Warn, &what, json!({"branch": kept.branch, "snapshot": kept.snapshot}));
     Ok(())
+}
+
+fn promote(id: SnapshotId) -> String {
+    format!("ghostsync promote {}", &id.to_string()[..12])
 }
 
 /// Makes the directory equal to the head. A restore that is cut is seen by its marker, and run again.
@@ -289,7 +317,7 @@ fn tell(report: &RestoreReport, path: &Path) {
     }
     if report.unstable.count > 0 {
         let paths: Vec<String> = report.unstable.paths.iter().map(ToString::to_string).collect();
-        let fields = json!({"files": report.unstable.count, "paths": paths, "hint": hint::FOR_UNSTABLE});
+        let fields = json!({"files": report.unstable.count, "paths": paths, "hint": ghostsync_cli::hint::FOR_UNSTABLE});
         log::line(Level::Warn, "files changed while the snapshot was made, and may mix several states", fields);
     }
     let fields = json!({"snapshot": report.snapshot, "written": report.written, "unchanged": report.unchanged,

@@ -202,7 +202,10 @@ fn a_store_that_is_down_at_the_end_is_tried_until_the_deadline_and_told() {
 fn ctl_sync_returns_when_the_snapshot_is_made_and_status_tells_of_it() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.run(&["ctl", "status"]).code, Some(12), "nobody listens");
+    let nobody = pod.run(&["ctl", "status"]);
+    assert_eq!(nobody.code, Some(12), "{nobody:?}");
+    // What a hook prints is shown by itself, in an event of the pod.
+    assert!(nobody.log.starts_with("error: no sync listens on ") && nobody.log.contains("--state-dir"), "{nobody:?}");
     assert_eq!(pod.restore().code, Some(0));
     let sidecar = pod.drowsy_sync();
     sidecar.wait_until_started();

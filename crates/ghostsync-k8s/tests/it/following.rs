@@ -87,6 +87,8 @@ fn a_refused_tree_is_quarantined_once_and_promoted_without_fencing_the_pod_that_
     assert_eq!(kept.len(), 1, "once for each tree");
     let refused = sidecar.wait_for_line("max-delete");
     assert_eq!(refused["refusal"]["actual"], 15, "{refused}");
+    let accept = format!("to accept it: ghostsync promote {}", &kept[0].id.to_string()[..12]);
+    assert!(refused["message"].as_str().expect("a message").ends_with(&accept), "{refused}");
 
     cluster.with(async |repository| promote(&repository, kept[0].id, "a person").await).expect("promotes");
     wait_for("it is approved", || sidecar.metric(r#"ghostsync_guard_refused{guard="max-delete"}"#) == Some(0.0));

@@ -97,7 +97,7 @@ fn a_person_reads_the_patch() {
     let output = run(&["lint", "-"], &text);
     let expected = "\
 problem: liveness-tied-to-store: asks /readyz
-  at spec.template.spec.initContainers[1].livenessProbe of Deployment/app (-, document 1)
+  at spec.template.spec.initContainers[1].livenessProbe of Deployment/app (stdin, document 1)
   why: only /livez looks at the loop alone: any other probe restarts the sidecar while the store is down, which is when it holds what has not been uploaded
   patch:
     - op: test
@@ -117,10 +117,10 @@ problem: liveness-tied-to-store: asks /readyz
 #[test]
 fn what_cannot_be_checked_is_no_success() {
     for (text, says) in [
-        ("", "error: no workload in - has a container of ghostsync: nothing was checked\n"),
-        ("apiVersion: v1\nkind: Pod\nspec: {containers: [{image: nginx}]}\n", "error: no workload in - has"),
-        ("replicas: 1\n", "error: document 1 of - is no Kubernetes object: it lacks apiVersion\n"),
-        ("a: [\n", "error: cannot parse - as YAML"),
+        ("", "error: no workload in stdin has a container of ghostsync: nothing was checked\n"),
+        ("apiVersion: v1\nkind: Pod\nspec: {containers: [{image: nginx}]}\n", "error: no workload in stdin has"),
+        ("replicas: 1\n", "error: document 1 of stdin is no Kubernetes object: it lacks apiVersion\n"),
+        ("a: [\n", "error: cannot parse stdin as YAML"),
     ] {
         let output = run(&["lint", "-"], text);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();

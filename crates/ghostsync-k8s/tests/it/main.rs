@@ -2,6 +2,7 @@
 //! about.
 
 mod configuration;
+mod documented;
 mod ending;
 mod following;
 mod full_disk;

@@ -77,8 +77,31 @@ fn the_blog_of_the_example_has_no_open_trap() {
     assert_eq!((report.workloads, rules), (1, vec!["image-not-pinned"]));
 }
 
+/// A reader wants to know of each file what it is for.
+#[test]
+fn every_file_of_the_example_stands_in_its_readme_and_no_other_does() {
+    let root = folder().join("../examples/ghost-kubernetes");
+    let mut there = BTreeSet::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                there.insert(path.strip_prefix(&root).unwrap().display().to_string());
+            }
+        }
+    }
+    there.remove("README.md");
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let names = rows.flat_map(|cell| cell.split('`')).filter(|name| name.ends_with(".yaml"));
+    assert_eq!(names.map(str::to_owned).collect::<BTreeSet<_>>(), there);
+}
+
 /// What is called `ghostsync_…` in a text.
-fn metrics_in(text: &str) -> BTreeSet<String> {
+pub(crate) fn metrics_in(text: &str) -> BTreeSet<String> {
     let names = text.split("ghostsync_").skip(1);
     let name = |part: &str| {
         let end =
@@ -189,5 +212,8 @@ fn chart() -> String {
         chart = chart.replace(&format!("{{{{{name}}}}}"), &format!("{{{{ {value} }}}}"));
     }
     let volumes = "{{- with .Values.app.volumes }}\n      {{- toYaml . | nindent 6 }}\n{{- end }}\n";
-    chart + volumes
+    // An older API server would take the manifest, and drop what makes the sidecar one.
+    let refuses = "{{- if and (eq .Values.mode \"native\") (semverCompare \"<1.29.0-0\" .Capabilities.KubeVersion.Version) }}\n\
+                   {{- fail \"a native sidecar needs Kubernetes 1.29: set mode to classic\" }}\n{{- end }}\n";
+    refuses.to_owned() + &chart + volumes
 }

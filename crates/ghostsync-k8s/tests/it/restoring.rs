@@ -160,6 +160,20 @@ fn a_wrong_or_empty_prefix_never_looks_like_a_first_boot() {
     assert_eq!(pod.restore().code, Some(0));
 }
 
+/// `--genesis` stays in the manifest, so a branch that is misspelt begins empty: at least it is told at once.
+#[test]
+fn a_branch_that_begins_empty_beside_others_is_told_with_their_names() {
+    let cluster = Cluster::with_files(&[("post", "saved")]);
+    let pod = cluster.pod("pod");
+    let without = pod.run(&["restore", "--branch=trunk"]);
+    assert_eq!(without.code, Some(12), "{}", without.log);
+    assert!(pod.last_words().contains("others have: main;"), "{}", pod.last_words());
+    assert!(pod.last_words().contains("--branch is wrong"), "what next: {}", pod.last_words());
+    let begun = pod.restore_with(&["--branch=trunk"]);
+    assert_eq!(begun.code, Some(0), "{}", begun.log);
+    assert!(begun.log.contains("it begins with an empty directory; other branches have snapshots: main"));
+}
+
 #[test]
 fn genesis_is_harmless_when_it_stays_in_the_manifest() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
