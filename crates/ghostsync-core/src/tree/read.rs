@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use futures::future::join;
 
@@ -175,9 +175,9 @@ impl TreeIter {
     }
 
     /// Reads and decodes on a thread of its own, a few pages ahead of whoever takes the entries.
-    pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Ahead {
+    pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Ahead<'scope> {
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
-        scope.spawn(move || {
+        let thread = scope.spawn(move || {
             loop {
                 let entries = self.next_page().transpose();
                 let is_last = !matches!(entries, Ok(Some(_)));
@@ -187,7 +187,7 @@ impl TreeIter {
                 }
             }
         });
-        Ahead { receiver, entries: Vec::new().into_iter(), pages: Vec::new(), has_ended: false }
+        Ahead { receiver, thread: Some(thread), entries: Vec::new().into_iter(), pages: Vec::new(), has_ended: false }
     }
 
     fn next_page(&mut self) -> Option<Result<Vec<Placed>>> {
@@ -228,21 +228,23 @@ type ReadAhead = (Vec<PageRef>, Result<Option<Vec<Placed>>>);
 
 /// A [`TreeIter`] that another thread reads and decodes for.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct Ahead<'scope> {
     receiver: Receiver<ReadAhead>,
+    /// Taken when it has ended without a word.
+    thread: Option<ScopedJoinHandle<'scope, ()>>,
     entries: std::vec::IntoIter<Placed>,
     pages: Vec<PageRef>,
     has_ended: bool,
 }
 
-impl Ahead {
+impl Ahead<'_> {
     /// The pages met so far, in the order they were read: the last one is that of the entry that was taken last.
     pub(crate) fn pages(&self) -> &[PageRef] {
         &self.pages
     }
 }
 
-impl Iterator for Ahead {
+impl Iterator for Ahead<'_> {
     type Item = Result<Placed>;
 
     fn next(&mut self) -> Option<Result<Placed>> {
@@ -255,6 +257,10 @@ impl Iterator for Ahead {
             }
             let Ok((met, entries)) = self.receiver.recv() else {
                 self.has_ended = true;
+                // It panicked: that goes on here, as if the pages were read on this thread.
+                if let Some(Err(panic)) = self.thread.take().map(ScopedJoinHandle::join) {
+                    std::panic::resume_unwind(panic);
+                }
                 return Some(Err(Error::internal("the thread that reads pages ahead ended")));
             };
             self.pages.extend(met);
