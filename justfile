@@ -173,7 +173,7 @@ kills N="20":
 races N="120":
     GHOSTSYNC_RACES={{ N }} just _only ghostsync-cli races::races_of
 
-# RUNS lives of pods in each scenario and set-up, of real processes; then what is done wrong must be found
+# RUNS lives of pods in each scenario and set-up, of real processes; then what is done wrong must be found (minutes)
 podsim RUNS="2":
     #!/usr/bin/env bash
     set -euo pipefail

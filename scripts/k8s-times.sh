@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Measures how long the app of a pod waits, and how long the pod's end takes, with Garage on this machine:
+# Measures how long the app of a pod waits, and how long the pod's end takes, with stores on this machine:
 #
 #   scripts/k8s-times.sh
 #
 # - the start with 1 GB of content: restore, then sync until /startupz, beside a plain `ghostsync restore`;
 # - the restart over a directory that is whole, beside a walk over it;
-# - the final snapshot with 10 changed files, over a line of 30 ms round trip (bench/src/line.rs).
+# - the final snapshot with 10 changed files, over a line of 30 ms round trip (bench/src/line.rs), with its requests:
+#   in commit mode `detect` on Garage, and in commit mode `atomic` on Ceph, which is left out where it is not installed.
 #
 # Nothing is asserted: a machine that is busy with something else would fail for no reason. The programs come from
-# `just k8s-times`. Garage comes from `scripts/tools.sh stores`.
+# `just k8s-times`, the stores from `scripts/tools.sh stores`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,12 +18,12 @@ ENDS=5
 programs=$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)
 line=$(cd "${CARGO_TARGET_DIR:-bench/target}/release" && pwd)/ghostsync-bench
 work=$(mktemp -d -p /dev/shm k8s-times.XXXXXX)
-sidecar='' passing=''
+sidecar='' passing='' started=''
 
 finish() {
   [ -z "$sidecar" ] || kill -KILL "$sidecar" 2>/dev/null || true
   [ -z "$passing" ] || kill "$passing" 2>/dev/null || true
-  scripts/stores/garage.sh stop "$work/garage" || true
+  [ -z "$started" ] || "scripts/stores/$started.sh" stop "$work/$started" || true
   rm -rf "$work"
 }
 trap finish EXIT
@@ -32,10 +33,29 @@ since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.3f\n", b - a }'; } # TI
 median() { sort -n | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
 
-mkdir "$work/garage" "$work/content"
-settings=$(scripts/stores/garage.sh start "$work/garage" 0)
-while IFS='=' read -r name value; do export "$name=$value"; done <<<"$settings"
-export GHOSTSYNC_REPO="s3://$BUCKET/pod"
+start_store() { # NAME; fails where it is not installed
+  local settings name value
+  mkdir "$work/$1"
+  settings=$("scripts/stores/$1.sh" start "$work/$1" 0) || return
+  started=$1
+  while IFS='=' read -r name value; do export "$name=$value"; done <<<"$settings"
+  export GHOSTSYNC_REPO="s3://$BUCKET/pod"
+}
+
+stop_store() {
+  "scripts/stores/$started.sh" stop "$work/$started"
+  rm -rf "${work:?}/$started"
+  started=''
+}
+
+save() { # FOLDER COMMIT-MODE: into a new repository
+  id=$("$programs/ghostsync" init --commit-mode "$2" 2>&1 | grep -oE '[0-9a-f]{32}' | head -1)
+  "$programs/ghostsync" backup --cache-dir "$work/cache" "$1" >"$work/log" 2>&1
+  rm -rf "$1" "$work/cache"
+}
+
+start_store garage
+mkdir "$work/content"
 port=$((20000 + RANDOM % 10000))
 pod=(env GHOSTSYNC_PATH="$work/data" GHOSTSYNC_STATE_DIR="$work/run" GHOSTSYNC_OWNER=pod
   GHOSTSYNC_TERMINATION_LOG="$work/words" "$programs/ghostsync-k8s")
@@ -47,9 +67,7 @@ for folder in {00..19}; do
   head -c 200000 /dev/urandom | split -b 4000 -a 3 - "$work/content/$folder/text-"
 done
 files=$(find "$work/content" -type f | wc -l)
-id=$("$programs/ghostsync" init --commit-mode detect 2>&1 | grep -oE '[0-9a-f]{32}' | head -1)
-"$programs/ghostsync" backup --cache-dir "$work/cache" "$work/content" >"$work/log" 2>&1
-rm -rf "$work/content" "$work/cache"
+save "$work/content" detect
 
 restore() {
   timeout 60 "${pod[@]}" restore --genesis "$id" 2>>"$work/log" || { tail -5 "$work/log" >&2; exit 1; }
@@ -108,22 +126,49 @@ say "plain restore:               $plain s"
 say "pod start to app start:      $begun s, $(ratio "$begun" "$plain") times a plain restore (goal: 1.3)"
 say "restart, directory whole:    $(median <"$work/restart.times") s, of which a walk: $(median <"$work/walk.times") s (goal: 0.5 s beyond)"
 
-mkfifo "$work/hold"
-"$line" line "${AWS_ENDPOINT_URL#http://}" <"$work/hold" >"$work/line" &
-passing=$!
-exec 4>"$work/hold"
-until [ -s "$work/line" ]; do sleep 0.01; done
-AWS_ENDPOINT_URL=http://$(cat "$work/line")
-export AWS_ENDPOINT_URL
-for ((run = 0; run < ENDS; run++)); do
+hold_line() { # between the pod and the store that was started last
+  rm -f "$work/hold" "$work/line"
+  mkfifo "$work/hold"
+  "$line" line "${AWS_ENDPOINT_URL#http://}" <"$work/hold" >"$work/line" &
+  passing=$!
+  exec 4>"$work/hold"
+  until [ -s "$work/line" ]; do sleep 0.01; done
+  AWS_ENDPOINT_URL=http://$(cat "$work/line")
+  export AWS_ENDPOINT_URL
+}
+
+let_go() {
+  exec 4>&-
+  wait "$passing" || true
+  passing=''
+}
+
+ends() { # WHERE
+  local run file
+  rm -f "$work/end.times"
+  hold_line
+  for ((run = 0; run < ENDS; run++)); do
+    restore
+    follow
+    first_pass
+    for file in {0..9}; do head -c 20000 /dev/urandom >"$work/data/0$file/text-aaa"; done
+    began=$(now)
+    end
+    since "$began" >>"$work/end.times"
+    grep -q 'final snapshot done' "$work/sync.log"
+  done
+  let_go
+  say "final snapshot, 10 changed files, 30 ms round trip, $1: $(median <"$work/end.times") s (goal: 1 s)"
+  grep '"cause":"final"' "$work/sync.log" | grep -oE '"requests":{[^}]*}|"seconds":[0-9.]+' | paste -sd' '
+}
+
+ends 'Garage, detect'
+stop_store
+if start_store ceph; then
+  save "$work/data" atomic
+  rm -rf "$work/run"
+  mkdir "$work/data" "$work/run"
   restore
-  follow
-  first_pass
-  for file in {0..9}; do head -c 20000 /dev/urandom >"$work/data/0$file/text-aaa"; done
-  began=$(now)
-  end
-  since "$began" >>"$work/end.times"
-  grep -q 'final snapshot done' "$work/sync.log"
-done
-say "final snapshot, 10 changed files, 30 ms round trip: $(median <"$work/end.times") s (goal: 1 s)"
-grep '"cause":"final"' "$work/sync.log" | grep -o '"requests":{[^}]*}' | tail -1
+  ends 'Ceph, atomic'
+  stop_store
+fi

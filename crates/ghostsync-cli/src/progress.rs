@@ -56,18 +56,7 @@ impl Shown {
             ProgressWhen::Auto => Form::Lines { every: QUIET_LINE, wanted: false },
             ProgressWhen::Always => Form::Lines { every: WANTED_LINE, wanted: true },
         };
-        let now = Instant::now();
-        let figures = Figures {
-            entries: 0,
-            planned: None,
-            files: 0,
-            bytes: 0,
-            transferred: 0,
-            started: now,
-            planned_at: None,
-            shown: now,
-        };
-        Arc::new(Self { form, figures: Mutex::new(figures) })
+        Arc::new(Self { form, figures: Mutex::new(Figures::begin()) })
     }
 
     /// Shows the last figures, and takes the bars away.
@@ -105,6 +94,20 @@ impl Observer for Shown {
 }
 
 impl Figures {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self {
+            entries: 0,
+            planned: None,
+            files: 0,
+            bytes: 0,
+            transferred: 0,
+            started: now,
+            planned_at: None,
+            shown: now,
+        }
+    }
+
     /// Adds news; tells whether the plan has just become known.
     fn take(&mut self, news: Progress) -> bool {
         match news {
@@ -202,23 +205,9 @@ fn style(template: &str) -> ProgressStyle {
 mod tests {
     use super::*;
 
-    fn figures() -> Figures {
-        let now = Instant::now();
-        Figures {
-            entries: 0,
-            planned: None,
-            files: 0,
-            bytes: 0,
-            transferred: 0,
-            started: now,
-            planned_at: None,
-            shown: now,
-        }
-    }
-
     #[test]
     fn news_add_up() {
-        let mut figures = figures();
+        let mut figures = Figures::begin();
         assert!(!figures.take(Progress::Listed { entries: 5 }));
         assert_eq!(figures.line(), "5 entries listed");
         assert!(figures.take(Progress::Planned { files: 4, bytes: 4096 }));
@@ -229,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_rate_counts_from_the_plan() {
-        let mut figures = figures();
+        let mut figures = Figures::begin();
         assert_eq!(figures.rate(), (None, None));
         figures.take(Progress::Planned { files: 4, bytes: 4000 });
         figures.planned_at = figures.started.checked_sub(Duration::from_secs(10));

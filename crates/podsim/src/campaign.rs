@@ -72,11 +72,47 @@ struct Row {
 
 type Table = BTreeMap<(Scenario, usize), Row>;
 
+/// What a campaign has shown.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    table: Table,
+    /// The seconds that each run took, and its name.
+    times: Vec<(f64, String)>,
+    seconds: f64,
+}
+
+impl Shown {
+    /// How many runs have failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.table.values().map(|row| row.failed).sum()
+    }
+
+    /// The table, and where the time went.
+    pub(crate) fn print(&self) {
+        print(&self.table);
+        let mut times = self.times.clone();
+        times.sort_by(|one, other| other.0.total_cmp(&one.0));
+        let longest: Vec<String> =
+            times.iter().take(3).map(|(seconds, name)| format!("{name} {seconds:.0} s")).collect();
+        println!("{} runs in {:.0} s; the longest: {}", times.len(), self.seconds, longest.join(", "));
+    }
+}
+
 /// Runs it, and prints its table; returns how many runs have failed.
 ///
 /// # Errors
 /// What keeps it from beginning.
 pub fn run(args: &CampaignArgs) -> Result<u64, Wrong> {
+    let shown = show(args)?;
+    shown.print();
+    Ok(shown.failed())
+}
+
+/// Runs it. Several may run at once.
+///
+/// # Errors
+/// What keeps it from beginning.
+pub(crate) fn show(args: &CampaignArgs) -> Result<Shown, Wrong> {
     let programs = programs(args)?;
     let (network, _held) = network()?;
     let scenarios = if args.scenario.is_empty() { Scenario::value_variants() } else { args.scenario.as_slice() };
@@ -85,7 +121,7 @@ pub fn run(args: &CampaignArgs) -> Result<u64, Wrong> {
         let memory = Path::new("/dev/shm");
         if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
     });
-    let base = base.join(format!("podsim-{}", std::process::id()));
+    let base = base.join(format!("podsim-{}-{network}", std::process::id()));
     std::fs::create_dir_all(&base)?;
     let mut scenarios = scenarios.to_vec();
     let needs_server = scenarios.contains(&Scenario::StoreDown);
@@ -97,11 +133,11 @@ pub fn run(args: &CampaignArgs) -> Result<u64, Wrong> {
         .flat_map(|(run, setup)| scenarios.iter().map(move |scenario| (run, setup, *scenario)))
         .collect();
     let next = AtomicU64::new(0);
-    let table = Mutex::new(Table::new());
+    let shown = Mutex::new(Shown::default());
     let began = Instant::now();
     std::thread::scope(|scope| {
         for slot in 0..args.parallel.clamp(1, 250) {
-            let (jobs, next, table, args, base, programs) = (&jobs, &next, &table, args, &base, &programs);
+            let (jobs, next, shown, args, base, programs) = (&jobs, &next, &shown, args, &base, &programs);
             let server = server.as_ref();
             scope.spawn(move || {
                 while let Some((run, setup, scenario)) = jobs.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
@@ -120,13 +156,15 @@ pub fn run(args: &CampaignArgs) -> Result<u64, Wrong> {
                         network: [127, network, u8::try_from(slot).unwrap_or(u8::MAX)],
                         seed,
                     };
+                    let begun = Instant::now();
                     let outcome = one(&plan);
                     tell(&name, args, &plan, &outcome);
                     if !args.keep {
                         let _ = std::fs::remove_dir_all(&plan.folder);
                     }
-                    if let Ok(mut table) = table.lock() {
-                        let row = table.entry((*scenario, *setup as usize)).or_default();
+                    if let Ok(mut shown) = shown.lock() {
+                        shown.times.push((begun.elapsed().as_secs_f64(), name));
+                        let row = shown.table.entry((*scenario, *setup as usize)).or_default();
                         row.runs += 1;
                         row.failed += u64::from(outcome.is_failure());
                         row.tally += outcome.tally;
@@ -136,12 +174,11 @@ pub fn run(args: &CampaignArgs) -> Result<u64, Wrong> {
         }
     });
     drop(server);
-    let table = table.into_inner().map_err(|_| "a run panicked")?;
-    print(&table);
     if !args.keep {
         let _ = std::fs::remove_dir_all(&base);
     }
-    Ok(table.values().map(|row| row.failed).sum())
+    let shown = shown.into_inner().map_err(|_| "a run panicked")?;
+    Ok(Shown { seconds: began.elapsed().as_secs_f64(), ..shown })
 }
 
 fn label(value: impl ValueEnum) -> String {

@@ -1,4 +1,4 @@
-//! Negative controls: something is done wrong, and the judge must find it.
+//! Negative controls: something is done wrong, and the judge must find it. All at once: they mostly sleep.
 
 use crate::Wrong;
 use crate::campaign::{self, CampaignArgs};
@@ -18,13 +18,21 @@ pub fn run(args: &CampaignArgs) -> Result<bool, Wrong> {
         ("an app that waits for no restore", Some(Control::NoGate), Scenario::RestoreInterrupted, Setup::Shared, None),
         ("changes that are saved after a minute", None, Scenario::PowerLoss, Setup::Native, Some("1m")),
     ];
+    let shown: Vec<_> = std::thread::scope(|scope| {
+        let running = controls.map(|(_, control, scenario, setup, max_wait)| {
+            let mut args = args.clone();
+            (args.scenario, args.setup) = (vec![scenario], vec![setup]);
+            (args.control, args.max_wait) = (control, max_wait.map(str::to_owned));
+            scope.spawn(move || campaign::show(&args))
+        });
+        running.into_iter().map(|control| control.join().map_err(|_| "a control panicked")).collect()
+    });
     let mut missed = Vec::new();
-    for (what, control, scenario, setup, max_wait) in controls {
+    for ((what, ..), shown) in controls.iter().zip(shown) {
+        let shown = shown??;
         println!("\n{what}:");
-        let mut args = args.clone();
-        (args.scenario, args.setup) = (vec![scenario], vec![setup]);
-        (args.control, args.max_wait) = (control, max_wait.map(str::to_owned));
-        if campaign::run(&args)? == 0 {
+        shown.print();
+        if shown.failed() == 0 {
             missed.push(what);
         }
     }

@@ -13,7 +13,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::args::BackupArgs;
-use crate::config::Verbosity;
 use crate::context::{Context, writer};
 use crate::exit::Exit;
 use crate::hint::{self, Action};
@@ -200,14 +199,7 @@ fn conflict(report: &BackupReport, overtaken: Overtaken) -> String {
 }
 
 fn tell(context: &mut Context, report: &BackupReport, args: &BackupArgs) -> Result<()> {
-    for line in human::problems(&report.problems, context.output.most_shown()) {
-        context.output.note(&line);
-    }
-    if report.sockets > 0 {
-        let sockets = human::count(report.sockets, "socket", "sockets");
-        context.output.note_at(Verbosity::Verbose, &format!("skipped {sockets}"));
-    }
-    context.output.note_at(Verbosity::Verbose, &format!("requests: {}", human::requests(report.requests)));
+    context.output.note_beside(&report.problems, report.sockets, report.requests);
     let mut fields = fields(&document(report, args.dry_run));
     if let Some(refusal) = &report.refusal {
         let not_done = match report.outcome {

@@ -10,11 +10,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::args::{DiffArgs, parse_selector};
+use crate::args::DiffArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::render::human;
 use crate::render::json::{EntryFields, PathFields};
+use crate::values::parse_selector;
 
 /// The second side, as it was given.
 #[derive(Debug, PartialEq, Eq)]

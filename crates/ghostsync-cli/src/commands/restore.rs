@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::args::RestoreArgs;
-use crate::config::Verbosity;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::hint::{self, Action};
@@ -79,18 +78,11 @@ fn fields(document: &Document) -> Map<String, Value> {
 }
 
 fn tell(context: &mut Context, report: &RestoreReport, args: &RestoreArgs) -> Result<()> {
-    for line in human::problems(&report.problems, context.output.most_shown()) {
-        context.output.note(&line);
-    }
     if let Some(unstable) = human::unstable(&report.unstable) {
         context.output.note(&format!("warning: {unstable}"));
         context.output.note(&format!("hint: {}", hint::FOR_UNSTABLE));
     }
-    if report.sockets > 0 {
-        let sockets = human::count(report.sockets, "socket", "sockets");
-        context.output.note_at(Verbosity::Verbose, &format!("skipped {sockets}"));
-    }
-    context.output.note_at(Verbosity::Verbose, &format!("requests: {}", human::requests(report.requests)));
+    context.output.note_beside(&report.problems, report.sockets, report.requests);
     let document = Document {
         snapshot: report.snapshot,
         written: Some(report.written),

@@ -7,6 +7,8 @@ pub(crate) mod usage;
 
 use std::io::{self, BufWriter, Stdout, Write};
 
+use ghostsync_core::problem::Problem;
+use ghostsync_core::store::RequestCounts;
 use ghostsync_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -96,6 +98,18 @@ impl Output {
     /// How many of a list are shown to people.
     pub(crate) fn most_shown(&self) -> usize {
         if self.verbosity >= Verbosity::Verbose { usize::MAX } else { 20 }
+    }
+
+    /// Tells on stderr what is worth knowing beside the result of a backup or a restore.
+    pub(crate) fn note_beside(&self, problems: &[Problem], sockets: u64, requests: RequestCounts) {
+        for line in human::problems(problems, self.most_shown()) {
+            self.note(&line);
+        }
+        if sockets > 0 {
+            let sockets = human::count(sockets, "socket", "sockets");
+            self.note_at(Verbosity::Verbose, &format!("skipped {sockets}"));
+        }
+        self.note_at(Verbosity::Verbose, &format!("requests: {}", human::requests(requests)));
     }
 
     /// Writes what is still in memory.

@@ -94,7 +94,7 @@ fn compare_with(
     context: &Context,
     parent: &Parent,
     walked: impl Iterator<Item = Result<Seen>>,
-    mut right: Ahead,
+    mut right: Ahead<'_>,
 ) -> Result<Survey> {
     let (mut tally, mut seen) = (Tally::new(parent.id(), context.folder()), Spool::new(context.folder()));
     let mut decider = Decider::new(&context.matcher, &context.options);

@@ -1,15 +1,22 @@
 //! A commit: the small numbered object that makes a change visible, and holds the whole state.
 
+mod names;
+mod stored;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::pack::MAX_PACK_BYTES;
-use super::page::{MAX_LEVEL, MAX_PAGE_FRAME_BYTES, PageRef};
-use super::{FormatError, frame};
+use super::FormatError;
+use super::page::PageRef;
 use crate::id::{CommitHash, FrameHash, PackName, PageId, SessionId, SnapshotId};
+
+pub use names::{check_branch_name, check_owner_name, check_written_branch_name};
+pub use stored::decode_log_entry;
+use stored::encode_log_entry;
+pub(crate) use stored::{Link, decode_link};
 
 /// The most bytes that a commit may have before compression.
 pub const MAX_COMMIT_BYTES: u64 = 256 << 20;
@@ -304,214 +311,5 @@ impl Snapshot {
             }
         }
         Ok(SnapshotId::of(&super::canonical_json(&record).map_err(json)?))
-    }
-}
-
-fn encode_log_entry<T: Serialize>(entry: &T) -> Result<Vec<u8>, FormatError> {
-    let what = "commit";
-    let json = super::canonical_json(entry).map_err(|source| FormatError::Json { what, source })?;
-    if json.len() as u64 > MAX_COMMIT_BYTES {
-        return Err(FormatError::TooLarge { what, limit: MAX_COMMIT_BYTES });
-    }
-    frame::compress(what, &json)
-}
-
-/// Decodes an object under `log/`.
-///
-/// # Errors
-/// What is wrong with the bytes; among the rules: branches name retained snapshots, snapshot ids are
-/// derived from their records and unique, and branch names are valid.
-pub fn decode_log_entry(stored: &[u8]) -> Result<LogEntry, FormatError> {
-    #[derive(Deserialize)]
-    struct Kind {
-        #[serde(default)]
-        emptied: bool,
-    }
-    let what = "commit";
-    let json = frame::decompress(what, stored, MAX_COMMIT_BYTES)?;
-    let wrong = |source| FormatError::Json { what, source };
-    let kind: Kind = serde_json::from_slice(&json).map_err(wrong)?;
-    if kind.emptied {
-        return Ok(LogEntry::Emptied(serde_json::from_slice(&json).map_err(wrong)?));
-    }
-    let commit: Commit = serde_json::from_slice(&json).map_err(wrong)?;
-    check(&commit)?;
-    Ok(LogEntry::Commit(Box::new(commit)))
-}
-
-/// What the chain of commits needs of one: its number, its hash and that of the commit before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) seq: u64,
-    pub(crate) hash: CommitHash,
-    pub(crate) prev: CommitHash,
-}
-
-/// Reads an object under `log/` as a link of the chain: also one of which nothing else could be read any more.
-///
-/// # Errors
-/// What is wrong with the bytes.
-pub(crate) fn decode_link(stored: &[u8]) -> Result<Link, FormatError> {
-    #[derive(Deserialize)]
-    struct Fields {
-        seq: u64,
-        prev: CommitHash,
-        #[serde(default)]
-        emptied: bool,
-        hash: Option<CommitHash>,
-    }
-    let what = "commit";
-    let json = frame::decompress(what, stored, MAX_COMMIT_BYTES)?;
-    let fields: Fields = serde_json::from_slice(&json).map_err(|source| FormatError::Json { what, source })?;
-    let hash = match (fields.emptied, fields.hash) {
-        (true, Some(hash)) => hash,
-        (true, None) => return Err(FormatError::rule(what, "an emptied one lacks the hash of what it was")),
-        (false, _) => CommitHash::of(stored),
-    };
-    Ok(Link { seq: fields.seq, hash, prev: fields.prev })
-}
-
-fn check(commit: &Commit) -> Result<(), FormatError> {
-    let broken = |rule: String| Err(FormatError::rule("commit", rule));
-    if commit.seq > MAX_SEQ {
-        return broken(format!("its number is above {MAX_SEQ}"));
-    }
-    let mut ids = std::collections::HashSet::new();
-    for snapshot in &commit.snapshots {
-        if snapshot.derive_id()? != snapshot.id {
-            return broken(format!("snapshot {} does not match its record", snapshot.id));
-        }
-        if !ids.insert(snapshot.id) {
-            return broken(format!("snapshot {} is there twice", snapshot.id));
-        }
-        let tree = &snapshot.tree;
-        if tree.level > MAX_LEVEL
-            || u64::from(tree.length) > MAX_PAGE_FRAME_BYTES
-            || tree.offset.saturating_add(u64::from(tree.length)) > MAX_PACK_BYTES
-            || tree.pack_length > MAX_PACK_BYTES
-        {
-            return broken(format!("the tree of snapshot {} is out of range", snapshot.id));
-        }
-    }
-    for (name, branch) in &commit.branches {
-        check_branch_name(name)?;
-        if branch.head.is_some_and(|head| !ids.contains(&head)) {
-            return broken(format!("the head of branch {name} is not a retained snapshot"));
-        }
-        if branch.epoch > commit.seq {
-            return broken(format!("the epoch of branch {name} is above the number of its commit"));
-        }
-    }
-    if commit.begin.is_some_and(|begin| begin >= commit.seq) || commit.merged.iter().any(|name| name.seq > commit.seq) {
-        return broken("it began, or merged what was made, after itself".into());
-    }
-    if commit.session_floor > commit.seq {
-        return broken("the session floor is above the number of its commit".into());
-    }
-    Ok(())
-}
-
-/// The most bytes of a branch's name.
-const MAX_BRANCH_BYTES: usize = 200;
-/// The most bytes of the name of a branch that people write to: `quarantine/…/<session>` and
-/// `fork/…/<owner>-<session>` must fit into [`MAX_BRANCH_BYTES`] too.
-const MAX_WRITTEN_BRANCH_BYTES: usize = 96;
-/// The most bytes of an owner's name.
-const MAX_OWNER_BYTES: usize = 63;
-
-fn is_part(part: &str) -> bool {
-    !matches!(part, "" | "." | "..")
-        && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
-}
-
-/// Checks the name of a branch: parts of `[a-z0-9._-]` joined by slashes, 200 bytes in all.
-///
-/// # Errors
-/// [`FormatError::Rule`] if it is not one.
-pub fn check_branch_name(name: &str) -> Result<(), FormatError> {
-    if name.len() <= MAX_BRANCH_BYTES && name.split('/').all(is_part) {
-        return Ok(());
-    }
-    let rule = "is not made of parts of a-z, 0-9, '.', '_', '-' joined by '/'";
-    Err(FormatError::rule("branch name", format!("{name:?} {rule}, {MAX_BRANCH_BYTES} bytes in all")))
-}
-
-/// Checks the name of a branch that somebody wants to write to: 96 bytes at most, and not one that is made for him.
-///
-/// # Errors
-/// [`FormatError::Rule`] if it is not one.
-pub fn check_written_branch_name(name: &str) -> Result<(), FormatError> {
-    check_branch_name(name)?;
-    let rule = |rule: String| Err(FormatError::rule("branch name", rule));
-    if name.len() > MAX_WRITTEN_BRANCH_BYTES {
-        return rule(format!("{name:?} has {} bytes, at most {MAX_WRITTEN_BRANCH_BYTES} are allowed", name.len()));
-    }
-    match name.split('/').next() {
-        Some(reserved @ ("quarantine" | "fork" | "wip")) => {
-            rule(format!("branches under {reserved}/ are made by ghostsync itself"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Checks the name of an owner: 1 to 63 of `[a-z0-9._-]`.
-///
-/// # Errors
-/// [`FormatError::Rule`] if it is not one.
-pub fn check_owner_name(name: &str) -> Result<(), FormatError> {
-    if name.len() <= MAX_OWNER_BYTES && is_part(name) {
-        return Ok(());
-    }
-    let rule = format!("{name:?} is not made of 1 to {MAX_OWNER_BYTES} of a-z, 0-9, '.', '_', '-'");
-    Err(FormatError::rule("owner name", rule))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_fields_are_kept() {
-        let mut commit = Commit::empty(CommitHash::of(b"config"));
-        commit.seq = 1;
-        commit.extra.insert("later".into(), Value::from(5));
-        let stored = commit.encode().expect("encodes");
-        assert_eq!(decode_log_entry(&stored).expect("decodes"), LogEntry::Commit(Box::new(commit)));
-    }
-
-    #[test]
-    fn a_stub_is_told_from_a_commit() {
-        let stub = EmptiedCommit {
-            seq: 3,
-            prev: CommitHash::of(b"2"),
-            session: SessionId::from_bytes([1; 16]),
-            hash: CommitHash::of(b"3"),
-            emptied: true,
-        };
-        let stored = stub.encode().expect("encodes");
-        assert_eq!(decode_log_entry(&stored).expect("decodes"), LogEntry::Emptied(stub));
-    }
-
-    #[test]
-    fn branch_names() {
-        for name in ["main", "fork/main/pod-1", "a.b_c/1"] {
-            assert!(check_branch_name(name).is_ok(), "{name}");
-        }
-        for name in ["", "/", "a/", "A", "a b", "..", "a/../b", "ä"] {
-            assert!(check_branch_name(name).is_err(), "{name}");
-        }
-        for name in ["fork/main/pod-1", "fork", "wip/x", "quarantine/main", &"a".repeat(97)] {
-            assert!(check_branch_name(name).is_ok() && check_written_branch_name(name).is_err(), "{name}");
-        }
-        assert!(check_written_branch_name(&"a".repeat(96)).is_ok());
-    }
-
-    #[test]
-    fn the_longest_names_make_a_fork_and_a_quarantine() {
-        let (branch, owner, session) = ("a".repeat(96), "b".repeat(63), SessionId::from_bytes([0; 16]));
-        assert!(check_owner_name(&owner).is_ok() && check_owner_name(&"b".repeat(64)).is_err());
-        assert!(check_owner_name("").is_err() && check_owner_name("a/b").is_err());
-        assert!(check_branch_name(&format!("fork/{branch}/{owner}-{session}")).is_ok());
-        assert!(check_branch_name(&format!("quarantine/{branch}/{session}")).is_ok());
     }
 }

@@ -5,6 +5,7 @@
 //! before it; a mismatch or a gap means that the bucket was rolled back, made anew, or thinned: `Corrupt`.
 
 use bytes::Bytes;
+use futures::future::try_join;
 use object_store::path::Path as Key;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,7 @@ enum Slot {
 }
 
 /// Reads the newest state. `cached` are the stored bytes of the commit that was the head when somebody looked last:
-/// while it still is, this costs two requests.
+/// while it still is, this costs two requests, at the same time.
 ///
 /// # Errors
 /// `Corrupt` if the log does not hold together, or the store's.
@@ -54,9 +55,11 @@ pub(crate) async fn find_head(
 ) -> Result<(State, Option<Bytes>)> {
     if let Some((seq, bytes)) = cached {
         // A bucket that was wiped or made anew also answers that the successor is absent: hence the first request.
-        match (read_slot(store, *seq).await?, decode_log_entry(bytes)) {
+        let (slot, next) = try_join(read_slot(store, *seq), read_slot(store, seq.saturating_add(1))).await?;
+        match (slot, decode_log_entry(bytes)) {
             (Slot::Commit(stored, commit), _) if stored == *bytes => {
-                return climb(store, config, Found { seq: *seq, bytes: stored, commit, checked: true }).await;
+                return climb(store, config, Found { seq: *seq, bytes: stored, commit, checked: true }, Some(next))
+                    .await;
             }
             // A damaged cache proves nothing about the repository.
             (_, Err(_)) => {}
@@ -69,12 +72,12 @@ pub(crate) async fn find_head(
         HeadHint::Absent | HeadHint::Damaged => 1,
     };
     if let Slot::Commit(bytes, commit) = read_slot(store, hinted).await? {
-        return climb(store, config, Found { seq: hinted, bytes, commit, checked: false }).await;
+        return climb(store, config, Found { seq: hinted, bytes, commit, checked: false }, None).await;
     }
     // A hint whose commit is absent is no hint. One that names a stub is old: look further from there.
     match highest_present(store, if exists(store, hinted).await? { hinted } else { 0 }).await? {
         0 => Ok((State { commit: Commit::empty(config), hash: config }, None)),
-        top => climb(store, config, whole(store, top).await?).await,
+        top => climb(store, config, whole(store, top).await?, None).await,
     }
 }
 
@@ -124,13 +127,23 @@ async fn whole(store: &Store, mut top: u64) -> Result<Found> {
     }
 }
 
-/// Goes up from a commit that is there to the newest one, and checks that one against its predecessor.
-async fn climb(store: &Store, config: CommitHash, mut found: Found) -> Result<(State, Option<Bytes>)> {
+/// Goes up from a commit that is there to the newest one, and checks that one against its predecessor. `next` is what
+/// lies above it, where that was asked for already.
+async fn climb(
+    store: &Store,
+    config: CommitHash,
+    mut found: Found,
+    next: Option<Slot>,
+) -> Result<(State, Option<Bytes>)> {
     let mut before = None;
     if found.seq >= MAX_SEQ {
         return Err(Error::corrupt(format!("{} is beyond every number of a commit", keys::commit(found.seq))));
     }
-    match read_slot(store, found.seq + 1).await? {
+    let next = match next {
+        Some(next) => next,
+        None => read_slot(store, found.seq + 1).await?,
+    };
+    match next {
         Slot::Absent => {}
         Slot::Commit(bytes, commit) => {
             before = Some((found.seq, CommitHash::of(&found.bytes)));

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use futures::future::join;
 
@@ -198,9 +198,9 @@ impl TreeIter {
     }
 
     /// Reads and decodes on a thread of its own, a few pages ahead of whoever takes the entries.
-    pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Ahead {
+    pub(crate) fn ahead<'scope>(mut self, scope: &'scope Scope<'scope, '_>) -> Ahead<'scope> {
         let (sender, receiver) = sync_channel(PAGES_AHEAD);
-        scope.spawn(move || {
+        let thread = scope.spawn(move || {
             loop {
                 let leaf = self.next_leaf().transpose();
                 let is_last = !matches!(leaf, Ok(Some(_)));
@@ -210,7 +210,8 @@ impl TreeIter {
                 }
             }
         });
-        Ahead { receiver, entries: LeafEntries::default(), pages: Vec::new(), kept: None, has_ended: false }
+        let (entries, pages) = (LeafEntries::default(), Vec::new());
+        Ahead { receiver, thread: Some(thread), entries, pages, kept: None, has_ended: false }
     }
 
     fn next_leaf(&mut self) -> Option<Result<Leaf>> {
@@ -251,15 +252,17 @@ type ReadAhead = (Vec<PageRef>, Result<Option<Leaf>>);
 
 /// A [`TreeIter`] that another thread reads and decodes for.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct Ahead<'scope> {
     receiver: Receiver<ReadAhead>,
+    /// Taken when it has ended without a word.
+    thread: Option<ScopedJoinHandle<'scope, ()>>,
     entries: LeafEntries,
     pages: Vec<PageRef>,
     kept: Option<Leaves>,
     has_ended: bool,
 }
 
-impl Ahead {
+impl Ahead<'_> {
     /// Keeps leaves for another time, as many as are worth it.
     pub(crate) fn keeping(self) -> Self {
         Self { kept: Some(Leaves::default()), ..self }
@@ -276,7 +279,7 @@ impl Ahead {
     }
 }
 
-impl Iterator for Ahead {
+impl Iterator for Ahead<'_> {
     type Item = Result<LeafEntry>;
 
     fn next(&mut self) -> Option<Result<LeafEntry>> {
@@ -289,6 +292,10 @@ impl Iterator for Ahead {
             }
             let Ok((met, leaf)) = self.receiver.recv() else {
                 self.has_ended = true;
+                // It panicked: that goes on here, as if the pages were read on this thread.
+                if let Some(Err(panic)) = self.thread.take().map(ScopedJoinHandle::join) {
+                    std::panic::resume_unwind(panic);
+                }
                 return Some(Err(Error::internal("the thread that reads pages ahead ended")));
             };
             self.pages.extend(met);

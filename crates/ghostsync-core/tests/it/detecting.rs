@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, backup};
-use ghostsync_core::format::commit::{Commit, LogEntry, TipName, decode_log_entry};
+use ghostsync_core::format::commit::{Commit, EmptiedCommit, LogEntry, TipName, decode_log_entry};
 use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::history::judge::Overtaken;
 use ghostsync_core::id::{SessionId, SnapshotId};
@@ -256,6 +256,36 @@ async fn a_cached_head_that_is_gone_is_noticed() {
     let error = Repository::open(store(&memory), options).await.expect("opens").state().await.expect_err("rolled back");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("rolled back"), "{error}");
+}
+
+/// The log is listed and the head is read again, right before a commit is put.
+#[tokio::test]
+async fn a_head_that_is_gone_or_emptied_when_a_commit_is_to_follow_it_is_noticed() {
+    for is_emptied in [false, true] {
+        let memory = Arc::new(InMemory::new());
+        let repository = create(&memory).await;
+        let _ = back_up(&repository, "base").await;
+        let name = head(&repository).await;
+        let Commit { seq, prev, session, .. } = commit(&memory, name).await;
+        let hash = repository.state().await.expect("a state").hash;
+        let stub = EmptiedCommit { seq, prev, session, hash, emptied: true }.encode().expect("encodes");
+        let source = tempfile::tempdir().expect("a folder");
+        fs::write(source.path().join("file"), "edited").expect("written");
+        let log = memory.clone();
+        let meanwhile = move |progress| {
+            if matches!(progress, Progress::Planned { .. }) {
+                let key = keys::tip(name);
+                let changed = async {
+                    if is_emptied { log.put(&key, stub.clone().into()).await.map(drop) } else { log.delete(&key).await }
+                };
+                futures::executor::block_on(changed).expect("changed");
+            }
+        };
+        let ended = backup(&repository, source.path(), BackupOptions::default(), Arc::new(meanwhile)).await;
+        assert_eq!(ended.expect_err("rolled back").kind(), ErrorKind::Corrupt, "{is_emptied}");
+        let log = memory.list(Some(&keys::log())).try_collect::<Vec<_>>().await.expect("listed");
+        assert_eq!(log.len(), usize::from(is_emptied), "nothing was put");
+    }
 }
 
 /// The repository as one sees it during whose put of a commit everything else that another memory has lands.

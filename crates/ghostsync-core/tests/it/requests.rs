@@ -4,12 +4,15 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, Excludes, backup};
+use ghostsync_core::format::config::CommitMode;
 use ghostsync_core::observer::NoObserver;
-use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
+use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository, claim};
 use ghostsync_core::restore::{RestoreOptions, restore};
 use ghostsync_core::store::Store;
+use ghostsync_core::testing::fault::{Fault, FaultStore};
 use ghostsync_core::testing::recording::{Operation, RecordingStore};
 use ghostsync_core::testing::tree::noise;
 use object_store::memory::InMemory;
@@ -211,4 +214,83 @@ async fn few_changes_in_a_large_tree_upload_few_pages() {
         second.uploaded_bytes,
         first.uploaded_bytes
     );
+}
+
+/// A branch whose holder has saved ten files, and has edited them since; what the store answers no more from some call
+/// on is never answered.
+async fn edited(mode: CommitMode, folder: &Path, answered: usize) -> (RecordingStore, Repository) {
+    let objects = Arc::new(InMemory::new());
+    let create = CreateOptions { commit_mode: mode, skip_probe: true, ..CreateOptions::default() };
+    let options = OpenOptions { cache_dir: Some(folder.join("cache")) };
+    let store = Store::new(objects.clone(), "one place");
+    let repository = Repository::create(store, create, options.clone()).await.expect("a repository");
+    claim(&repository, "main", "pod", "test").await.expect("a claim");
+    fs::create_dir_all(folder.join("source")).expect("a folder");
+    for content in ["before", "edited"] {
+        for file in 0..10 {
+            fs::write(folder.join("source").join(file.to_string()), format!("{content} {file}")).expect("a file");
+        }
+        if content == "before" {
+            let report = last_snapshot(&repository, folder, false).await;
+            assert_eq!(report.outcome, BackupOutcome::Done);
+        }
+    }
+    let silent = FaultStore::new(objects, move |call| (call.number >= answered).then_some(Fault::Never));
+    let recording = RecordingStore::new(Arc::new(silent));
+    let store = Store::new(Arc::new(recording.clone()), "one place");
+    (recording, Repository::open(store, options).await.expect("a repository"))
+}
+
+async fn last_snapshot(repository: &Repository, folder: &Path, release: bool) -> BackupReport {
+    let options = BackupOptions { owner: Some("pod".into()), exclusive: true, release, ..BackupOptions::default() };
+    backup(repository, &folder.join("source"), options, Arc::new(NoObserver)).await.expect("a backup")
+}
+
+/// The requests of the last snapshot of a pod's life, those in one row at the same time.
+fn comes_in(mode: CommitMode, rounds: &[&[Operation]]) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let waits = runtime.block_on(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (recording, repository) = edited(mode, folder.path(), usize::MAX).await;
+        let report = last_snapshot(&repository, folder.path(), true).await;
+        assert_eq!((report.outcome, report.changes.changed), (BackupOutcome::Done, 10));
+        let asked = recording.take();
+        let operations: Vec<Operation> = asked.iter().map(|request| request.operation).collect();
+        assert_eq!(operations, rounds.concat(), "{asked:#?}");
+        let state = repository.state().await.expect("a state");
+        assert!(state.commit.branches["main"].holder.as_ref().is_some_and(|holder| holder.released));
+
+        let mut answered = 0;
+        for round in rounds {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (recording, repository) = edited(mode, folder.path(), answered).await;
+            answered += round.len();
+            let at = folder.path().to_owned();
+            tokio::spawn(async move { last_snapshot(&repository, &at, true).await });
+            let all = async {
+                while recording.requests().len() < answered {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            if tokio::time::timeout(Duration::from_secs(30), all).await.is_err() {
+                return Some((round, recording.requests()));
+            }
+        }
+        None
+    });
+    // The store never answers.
+    runtime.shutdown_background();
+    assert!(waits.is_none(), "they wait for each other: {waits:#?}");
+}
+
+#[test]
+fn the_last_snapshot_of_a_pod_takes_seven_requests_in_five_rounds() {
+    use Operation::{Create, Get, Put};
+    comes_in(CommitMode::Atomic, &[&[Get, Get], &[Put, Put], &[Get], &[Create], &[Put]]);
+}
+
+#[test]
+fn in_commit_mode_detect_the_last_snapshot_of_a_pod_takes_nine_requests_in_six_rounds() {
+    use Operation::{Get, List, Put};
+    comes_in(CommitMode::Detect, &[&[List, Get], &[Put, Put], &[List, Get], &[Put], &[List], &[List]]);
 }

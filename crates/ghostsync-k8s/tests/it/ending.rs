@@ -8,9 +8,7 @@ use crate::pod::{Cluster, wait_for};
 fn sigterm_saves_what_was_written_just_before_and_gives_the_branch_back() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     for number in 0..10 {
         pod.write(&format!("late {number}"), "written a moment before the end");
     }
@@ -31,9 +29,7 @@ fn sigterm_saves_what_was_written_just_before_and_gives_the_branch_back() {
 fn an_unchanged_directory_gives_the_branch_back_too() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     let head = cluster.head().id;
     assert_eq!(sidecar.terminate().code, Some(0));
     assert_eq!((cluster.head().id, cluster.is_released()), (head, true));
@@ -43,10 +39,8 @@ fn an_unchanged_directory_gives_the_branch_back_too() {
 fn an_eviction_with_one_second_saves_what_is_small_before_what_is_large() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
     // So slow that the large file takes a minute.
-    let sidecar = pod.sync_with(&["--quiet=1h", "--max-wait=1h", "--limit-upload=100kB"]);
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&["--quiet=1h", "--max-wait=1h", "--limit-upload=100kB"]);
     let mut large = vec![0_u8; 6 << 20];
     let mut random = 1_u64;
     large.fill_with(|| {
@@ -70,9 +64,7 @@ fn an_eviction_with_one_second_saves_what_is_small_before_what_is_large() {
 fn the_pre_stop_hook_of_a_native_sidecar_returns_at_once_and_may_run_twice() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     pod.write("early", "at T0");
     assert_eq!(pod.run(&["ctl", "terminating"]).code, Some(0));
     wait_for("the early pass", || cluster.head_files().contains_key("early"));
@@ -88,9 +80,7 @@ fn the_pre_stop_hook_of_a_native_sidecar_returns_at_once_and_may_run_twice() {
 fn the_pre_stop_hook_of_a_classic_sidecar_waits_for_the_app_and_may_run_twice() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     // The app listens, closes its port, and goes on writing: a closed port is not a gone process.
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
     let wait_app = format!("--wait-app=tcp:{}", port.local_addr().expect("an address"));
@@ -120,9 +110,7 @@ fn the_pre_stop_hook_of_a_classic_sidecar_waits_for_the_app_and_may_run_twice() 
 fn an_app_whose_process_is_seen_to_go_is_not_waited_for_any_longer() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     // A program that nobody else runs: its name is that of the link.
     let name = format!("app-{}", std::process::id());
     let program = cluster.folder.path().join(&name);
@@ -163,9 +151,7 @@ fn a_hook_ends_with_its_deadline_although_the_store_is_away() {
 fn a_hook_that_is_cut_leaves_the_final_snapshot_to_sigterm() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
     let wait_app = format!("--wait-app=tcp:{}", port.local_addr().expect("an address"));
     let mut hook = pod.command(&["ctl", "final-sync", &wait_app, "--deadline=1h"]).spawn().expect("starts");
@@ -182,9 +168,7 @@ fn a_hook_that_is_cut_leaves_the_final_snapshot_to_sigterm() {
 fn a_store_that_is_down_at_the_end_is_tried_until_the_deadline_and_told() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.sync_with(&["--quiet=1h", "--max-wait=1h", "--grace-period=3s"]);
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&["--quiet=1h", "--max-wait=1h", "--grace-period=3s"]);
     pod.write("late", "words");
     let away = cluster.folder.path().join("away");
     std::fs::rename(cluster.repository_folder(), &away).expect("moved");
@@ -206,9 +190,7 @@ fn ctl_sync_returns_when_the_snapshot_is_made_and_status_tells_of_it() {
     assert_eq!(nobody.code, Some(12), "{nobody:?}");
     // What a hook prints is shown by itself, in an event of the pod.
     assert!(nobody.log.starts_with("error: no sync listens on ") && nobody.log.contains("--state-dir"), "{nobody:?}");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     pod.write("asked", "for");
     let told = pod.run(&["ctl", "sync"]);
     assert_eq!(told.code, Some(0), "{}", told.log);

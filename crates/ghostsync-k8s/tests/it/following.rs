@@ -10,9 +10,7 @@ use crate::pod::{Cluster, files, wait_for};
 fn a_pod_is_restored_followed_and_saved_and_the_next_one_goes_on() {
     let cluster = Cluster::new();
     let first = cluster.pod("first");
-    assert_eq!(first.restore().code, Some(0));
-    let sidecar = first.sync();
-    sidecar.wait_until_started();
+    let sidecar = first.begin_with(&[]);
     first.write("post", "one");
     wait_for("the change is saved", || cluster.head_files() == files(&[("post", "one")]));
     first.write("post", "two");
@@ -37,9 +35,7 @@ fn a_pod_is_restored_followed_and_saved_and_the_next_one_goes_on() {
 fn a_sidecar_restarted_alone_while_the_app_writes_never_restores() {
     let cluster = Cluster::with_files(&[("post", "saved"), ("kept", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     sidecar.kill();
     pod.write("post", "edited while nobody looked");
     std::fs::remove_file(pod.data.join("kept")).expect("removed");
@@ -72,9 +68,7 @@ fn a_refused_tree_is_quarantined_once_and_promoted_without_fencing_the_pod_that_
     let all: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
     let cluster = Cluster::with_files(&all);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.sync_with(&["--rescan=300ms"]);
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&["--rescan=300ms"]);
     let head = cluster.head().id;
     for name in &names[5..] {
         std::fs::remove_file(pod.data.join(name)).expect("removed");
@@ -102,9 +96,7 @@ fn a_refused_tree_is_quarantined_once_and_promoted_without_fencing_the_pod_that_
 fn an_emptied_directory_is_never_published() {
     let cluster = Cluster::with_files(&[("one", "1"), ("two", "2")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_drowsily();
     for name in ["one", "two"] {
         std::fs::remove_file(pod.data.join(name)).expect("removed");
     }
@@ -119,9 +111,7 @@ fn an_emptied_directory_is_never_published() {
 fn an_idle_directory_makes_no_snapshots_and_lists_nothing() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.sync_with(&["--interval=100ms"]);
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&["--interval=100ms"]);
     let heads = || sidecar.metric(r#"ghostsync_store_requests_total{op="head",code="not-found"}"#).unwrap_or_default();
     let before = (cluster.state().commit.seq, sidecar.passes());
     let looked = heads();
@@ -154,9 +144,7 @@ fn a_sidecar_stays_small_in_the_process_that_was_started_unless_somebody_says_ot
 fn retention_on_a_schedule_forgets_what_no_rule_keeps() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.sync_with(&["--keep-last=1", "--prune", "--maintain-every=200ms"]);
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&["--keep-last=1", "--prune", "--maintain-every=200ms"]);
     sidecar.wait_for_line("snapshots that no rule keeps are forgotten");
     sidecar.wait_for_line("packs that no snapshot needs are deleted");
     assert_eq!(sidecar.terminate().code, Some(0));
@@ -169,9 +157,7 @@ fn a_change_below_what_is_never_content_wakes_nobody() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let mut pod = cluster.pod("pod");
     pod.state_dir = pod.data.join(".ghostsync");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&[]);
     std::fs::write(pod.state_dir.join("other"), "x").expect("written");
     pod.write("post", "changed");
     wait_for("saved", || cluster.head_files() == files(&[("post", "changed")]));

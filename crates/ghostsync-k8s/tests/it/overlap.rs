@@ -9,9 +9,7 @@ use crate::pod::{Cluster, files, wait_for};
 fn of_two_pods_at_a_drain_the_one_that_is_fenced_keeps_what_it_has_on_a_fork() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let old = cluster.pod("old");
-    assert_eq!(old.restore().code, Some(0));
-    let old_sidecar = old.drowsy_sync();
-    old_sidecar.wait_until_started();
+    let old_sidecar = old.begin_drowsily();
     old.write("old", "not saved yet");
 
     let new = cluster.pod("new");
@@ -39,9 +37,7 @@ fn of_two_pods_at_a_drain_the_one_that_is_fenced_keeps_what_it_has_on_a_fork() {
 fn the_fork_of_a_final_snapshot_has_its_large_files_too() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let old = cluster.pod("old");
-    assert_eq!(old.restore().code, Some(0));
-    let sidecar = old.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = old.begin_drowsily();
     assert_eq!(cluster.pod("new").restore().code, Some(0));
     old.write("small", "written a moment before the end");
     old.write("large", &"written a moment before the end\n".repeat(100_000));
@@ -55,9 +51,7 @@ fn the_fork_of_a_final_snapshot_has_its_large_files_too() {
 fn a_zombie_on_a_cut_off_node_notices_by_itself_and_goes_on_keeping_forks() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let zombie = cluster.pod("zombie");
-    assert_eq!(zombie.restore().code, Some(0));
-    let sidecar = zombie.sync();
-    sidecar.wait_until_started();
+    let sidecar = zombie.begin_with(&[]);
     let new = cluster.pod("new");
     assert_eq!(new.restore().code, Some(0));
     // It has changed nothing: it finds out by its look at the head.
@@ -93,9 +87,7 @@ fn a_fenced_sidecar_that_is_restarted_does_not_take_the_branch_back() {
 fn a_successor_waits_for_the_final_snapshot_of_its_predecessor() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let old = cluster.pod("old");
-    assert_eq!(old.restore().code, Some(0));
-    let sidecar = old.drowsy_sync();
-    sidecar.wait_until_started();
+    let sidecar = old.begin_drowsily();
     old.write("post", "edited");
     let new = cluster.pod("new");
     let genesis = format!("--genesis={}", cluster.id);

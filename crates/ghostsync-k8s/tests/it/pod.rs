@@ -22,6 +22,9 @@ use serde_json::Value;
 /// Longer than anything takes, also on a machine that is busy with something else.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The flags of a sidecar that sees no reason to save anything before it is asked or ended.
+pub(crate) const DROWSY: [&str; 3] = ["--quiet=1h", "--max-wait=1h", "--interval=1h"];
+
 /// Waits for a condition.
 #[track_caller]
 pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
@@ -239,6 +242,19 @@ impl Pod<'_> {
         self.run(&[&["restore", &genesis], more].concat())
     }
 
+    /// Restores, starts the sidecar, and waits until the app may start.
+    pub(crate) fn begin_with(&self, more: &[&str]) -> Sidecar {
+        assert_eq!(self.restore().code, Some(0));
+        let sidecar = self.sync_with(more);
+        sidecar.wait_until_started();
+        sidecar
+    }
+
+    /// The same with a sidecar that sees no reason to save anything before it is asked or ended.
+    pub(crate) fn begin_drowsily(&self) -> Sidecar {
+        self.begin_with(&DROWSY)
+    }
+
     /// Starts the sidecar, and waits until it serves.
     pub(crate) fn sync(&self) -> Sidecar {
         self.sync_with(&[])
@@ -251,11 +267,6 @@ impl Pod<'_> {
             command.env(format!("GHOSTSYNC_{name}"), value);
         }
         Sidecar::start(&mut command)
-    }
-
-    /// One that sees no reason to save anything before it is asked or ended.
-    pub(crate) fn drowsy_sync(&self) -> Sidecar {
-        self.sync_with(&["--quiet=1h", "--max-wait=1h", "--interval=1h"])
     }
 }
 

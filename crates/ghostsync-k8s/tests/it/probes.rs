@@ -10,9 +10,7 @@ use crate::pod::Cluster;
 fn probes_and_metrics_are_served_and_nothing_can_be_asked_for_over_http() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&[]);
     for path in ["/livez", "/startupz", "/readyz", "/metrics", "/status"] {
         assert_eq!(sidecar.get(path).0, 200, "{path}");
     }

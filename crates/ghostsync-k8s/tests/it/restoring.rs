@@ -6,7 +6,7 @@ use std::process::Stdio;
 use ghostsync_core::testing::restless::Restless;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::pod::{Cluster, Pod, files, wait_for};
+use crate::pod::{Cluster, DROWSY, Pod, files, wait_for};
 
 /// A pod whose directory was restored from the head, and is followed by nobody.
 fn restored<'a>(cluster: &'a Cluster, owner: &str) -> Pod<'a> {
@@ -221,7 +221,7 @@ fn files_that_changed_while_the_snapshot_was_made_are_warned_of_by_restore() {
     let cluster = Cluster::new();
     let first = restored(&cluster, "first");
     first.write("ghost.db", &"a page ".repeat(1 << 20));
-    let sidecar = first.drowsy_sync();
+    let sidecar = first.sync_with(&DROWSY);
     sidecar.wait_until_started();
     let restless = Restless::begin(&first.data.join("ghost.db")).expect("opened");
     let is_unstable = || {

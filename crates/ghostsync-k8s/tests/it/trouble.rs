@@ -8,9 +8,7 @@ use crate::pod::{Cluster, files, wait_for};
 fn a_store_that_is_down_ends_nothing_and_what_changed_meanwhile_is_saved_when_it_is_back() {
     let cluster = Cluster::with_files(&[("post", "saved")]);
     let pod = cluster.pod("pod");
-    assert_eq!(pod.restore().code, Some(0));
-    let sidecar = pod.sync();
-    sidecar.wait_until_started();
+    let sidecar = pod.begin_with(&[]);
     let away = cluster.folder.path().join("away");
     fs::rename(cluster.repository_folder(), &away).expect("moved");
     pod.write("post", "written while the store was away");

@@ -7,9 +7,9 @@ use object_store::PutMode;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Names;
-use super::find::{Fate, Seen, look};
+use super::find::{Fate, Seen, look, look_again};
 use super::merge::has_something;
+use super::read::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::{Commit, TipName};
 use crate::history::Log;
@@ -40,29 +40,38 @@ pub(in crate::history) async fn attempt(
     }
     // Without this, whoever read the head an hour ago would make a commit of an old number, and one time of two take
     // the place of somebody who was told long ago that he was first.
-    let before = look(&log.store, log.config).await?;
-    let name = TipName { seq: base.commit.seq, session: base.commit.session };
-    if base.commit.seq > 0 && !before.names.contains(name) {
-        return Err(not_as_it_was(&keys::tip(name)));
-    }
+    let mut reader = Reader::new(&log.store, log.config);
+    let mut began = Instant::now();
+    let before = if base.commit.seq == 0 {
+        look(&mut reader).await?
+    } else {
+        let name = TipName { seq: base.commit.seq, session: base.commit.session };
+        let before = look_again(&mut reader, name, base.hash).await?;
+        if !before.names.contains(name) {
+            return Err(not_as_it_was(&keys::tip(name)));
+        }
+        before
+    };
     if before.state.hash != base.hash || before.state.commit.merged != base.commit.merged {
         return Ok(Attempt::Lost);
     }
-    // Looking takes several requests. The last one before the put is a listing, so that those who meet are few.
-    let began = Instant::now();
-    if Names::list(&log.store).await? != before.names {
-        return Ok(Attempt::Lost);
+    // Reading what lies beside the head takes a while. The put follows a listing, so that those who meet are few.
+    if reader.has_read_since_the_listing() {
+        began = Instant::now();
+        if reader.list().await? != before.names {
+            return Ok(Attempt::Lost);
+        }
     }
     let commit = Commit { begin: Some(session.begin), ..commit.clone() };
     let name = TipName { seq: commit.seq, session: session.id };
-    let bytes = write(log, session, name, &commit).await?;
-    let mut seen = look_for(log, session, name).await?;
+    let bytes = write(&mut reader, session, name, &commit).await?;
+    let mut seen = look_for(&mut reader, session, name).await?;
     if seen.fate(name) == Fate::InLine {
         // Whoever listed before that put and writes after this look would take its place. Nobody has to wait for him:
         // but most such have written when it has taken others as long as it took this one, and so fewer are told that
         // they are on the branch who are not for long.
         tokio::time::sleep((began.elapsed() * 3).clamp(MIN_PATIENCE, MAX_PATIENCE)).await;
-        seen = look_for(log, session, name).await?;
+        seen = look_for(&mut reader, session, name).await?;
     }
     // Whoever deletes by a floor must know that nobody else was writing when it came.
     if commit.session_floor > base.commit.session_floor {
@@ -92,14 +101,20 @@ pub(in crate::history) async fn attempt(
             Fate::Beside if !has_something(&commit) => return Ok(Attempt::Lost),
             Fate::Beside | Fate::Unlisted => {}
         }
-        seen = settle(log, session, &commit, &seen, name).await?;
+        seen = settle(&mut reader, session, &commit, &seen, name).await?;
     }
     let error = Error::new(ErrorKind::Conflict, "others were first again and again, and nobody took it over");
     Err(unknown(session, commit.seq, &error))
 }
 
 /// Makes a commit that does nothing but take over what lies beside the head, and looks again for the first one.
-async fn settle(log: &Log, session: &Session, commit: &Commit, seen: &Seen, name: TipName) -> Result<Seen> {
+async fn settle(
+    reader: &mut Reader<'_>,
+    session: &Session,
+    commit: &Commit,
+    seen: &Seen,
+    name: TipName,
+) -> Result<Seen> {
     let view = &seen.state;
     let merger = Session { id: SessionId::random(), begin: view.commit.seq, writer: session.writer.clone() };
     let merge = Commit {
@@ -113,25 +128,26 @@ async fn settle(log: &Log, session: &Session, commit: &Commit, seen: &Seen, name
         ..view.commit.clone()
     };
     let merge_name = TipName { seq: merge.seq, session: merger.id };
-    write(log, &merger, merge_name, &merge).await?;
-    look_for(log, session, name).await
+    write(reader, &merger, merge_name, &merge).await?;
+    look_for(reader, session, name).await
 }
 
-async fn write(log: &Log, session: &Session, name: TipName, commit: &Commit) -> Result<Bytes> {
+async fn write(reader: &mut Reader<'_>, session: &Session, name: TipName, commit: &Commit) -> Result<Bytes> {
     let bytes = Bytes::from(commit.encode()?);
     let key = keys::tip(name);
     // Nobody else ever uses this key, so there is nothing to overwrite.
-    if !create(&log.store, session, name.seq, &bytes, &key, PutMode::Overwrite).await? {
+    if !create(reader.store, session, name.seq, &bytes, &key, PutMode::Overwrite).await? {
         return Err(Error::corrupt(format!("{key} is not what was written there a moment ago")));
     }
+    reader.wrote(name, bytes.clone());
     Ok(bytes)
 }
 
 /// Looks at the log until it lists a commit that was written.
-async fn look_for(log: &Log, session: &Session, name: TipName) -> Result<Seen> {
-    let deadline = Instant::now() + log.store.settle_time();
+async fn look_for(reader: &mut Reader<'_>, session: &Session, name: TipName) -> Result<Seen> {
+    let deadline = Instant::now() + reader.store.settle_time();
     loop {
-        let error = match look(&log.store, log.config).await {
+        let error = match look(reader).await {
             Ok(seen) if seen.fate(name) != Fate::Unlisted => return Ok(seen),
             Ok(_) => Error::new(ErrorKind::Unavailable, format!("the store does not list {}", keys::tip(name))),
             Err(error) if error.kind() == ErrorKind::Unavailable => error,

@@ -6,6 +6,7 @@ use futures::StreamExt;
 
 use super::Names;
 use super::find::look;
+use super::read::Reader;
 use crate::error::{ErrorKind, Result};
 use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, TipName, decode_link, decode_log_entry};
 use crate::history::chain::{LogCheck, READS, with_cause};
@@ -47,7 +48,7 @@ pub(in crate::history) async fn check_log(
         }
     }
     let mut found = tree.found;
-    match look(store, config).await {
+    match look(&mut Reader::new(store, config)).await {
         Ok(seen) => {
             found.void.extend(seen.void.iter().map(|(name, why)| (keys::tip(*name).to_string(), why.to_string())));
             found.newest = Some(seen.state);

@@ -11,22 +11,18 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Names;
 use super::merge::{Void, merge};
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::commit::{Commit, LogEntry, MAX_COMMIT_BYTES, TipName, decode_link, decode_log_entry};
+use super::read::{Reader, damaged};
+use crate::error::{Error, Result};
+use crate::format::commit::{Commit, LogEntry, TipName, decode_link, decode_log_entry};
 use crate::history::State;
 use crate::history::head::not_as_it_was;
 use crate::id::CommitHash;
 use crate::store::{Store, keys};
-
-/// How long a commit is waited for that is listed and cannot be read: some servers list what is still being written.
-const WRITE_TIME: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the log says.
 #[derive(Debug)]
@@ -85,14 +81,19 @@ pub(in crate::history) async fn find_head(
     config: CommitHash,
     cached: Option<&(u64, Bytes)>,
 ) -> Result<(State, Option<Bytes>)> {
-    let seen = look(store, config).await?;
-    if let Some((_, bytes)) = cached
-        && let Ok(LogEntry::Commit(commit)) = decode_log_entry(bytes)
-    {
-        let name = TipName { seq: commit.seq, session: commit.session };
-        if !seen.names.contains(name) || (seen.head == Some(name) && seen.bytes.as_ref() != Some(bytes)) {
-            return Err(not_as_it_was(&keys::tip(name)));
-        }
+    let mut reader = Reader::new(store, config);
+    let last = cached.and_then(|(_, bytes)| match decode_log_entry(bytes) {
+        Ok(LogEntry::Commit(commit)) => Some((TipName { seq: commit.seq, session: commit.session }, bytes)),
+        // A damaged cache proves nothing about the repository.
+        Ok(LogEntry::Emptied(_)) | Err(_) => None,
+    });
+    let Some((name, bytes)) = last else {
+        let seen = look(&mut reader).await?;
+        return Ok((seen.state, seen.bytes));
+    };
+    let seen = look_again(&mut reader, name, CommitHash::of(bytes)).await?;
+    if !seen.names.contains(name) || (seen.head == Some(name) && seen.bytes.as_ref() != Some(bytes)) {
+        return Err(not_as_it_was(&keys::tip(name)));
     }
     Ok((seen.state, seen.bytes))
 }
@@ -108,18 +109,27 @@ pub(in crate::history) async fn state_as_of(store: &Store, config: CommitHash, n
     if let Some(sessions) = names.0.get_mut(&seq) {
         sessions.retain(|session| newest.contains(&TipName { seq, session: *session }));
     }
-    Ok(look_at(store, config, names).await?.state)
+    Ok(look_at(&mut Reader::new(store, config), names).await?.state)
 }
 
 /// Lists the log, and reads the head and what lies beside it.
-pub(super) async fn look(store: &Store, config: CommitHash) -> Result<Seen> {
-    look_at(store, config, Names::list(store).await?).await
+pub(super) async fn look(reader: &mut Reader<'_>) -> Result<Seen> {
+    let names = reader.list().await?;
+    look_at(reader, names).await
 }
 
-async fn look_at(store: &Store, config: CommitHash, names: Names) -> Result<Seen> {
+/// The same for who has looked before: the commit that was the head then is asked for while the log is listed. If it
+/// still is, that was all.
+pub(super) async fn look_again(reader: &mut Reader<'_>, last: TipName, hash: CommitHash) -> Result<Seen> {
+    let names = reader.list_and_ask_for(last, hash).await?;
+    look_at(reader, names).await
+}
+
+async fn look_at(reader: &mut Reader<'_>, names: Names) -> Result<Seen> {
+    let config = reader.config;
     let mut newest = Vec::new();
     for name in names.newest() {
-        newest.push((name, read_commit(store, name).await?));
+        newest.push((name, reader.commit(name).await?));
     }
     let rank = |(name, (_, commit)): &(TipName, (Bytes, Commit))| (commit.session_floor, Reverse(name.session));
     newest.sort_unstable_by_key(rank);
@@ -132,7 +142,7 @@ async fn look_at(store: &Store, config: CommitHash, names: Names) -> Result<Seen
         return Err(not_as_it_was(&keys::commit(seq)));
     }
     let beside = newest.into_iter().map(|(name, (_, commit))| (name, commit)).collect();
-    let unsettled = unsettled(store, config, &names, &commit, beside).await?;
+    let unsettled = unsettled(reader, &names, &commit, beside).await?;
     let (view, void) = merge(&commit, &unsettled);
     let is_void = |name: &TipName| void.iter().any(|(of, _)| of == name);
     let beside = unsettled.keys().copied().filter(|name| !is_void(name)).collect();
@@ -143,8 +153,7 @@ async fn look_at(store: &Store, config: CommitHash, names: Names) -> Result<Seen
 /// The commits that are neither ancestors of the head nor merged by it, those of its number among them. Checks that the
 /// head follows the one before it.
 async fn unsettled(
-    store: &Store,
-    config: CommitHash,
+    reader: &mut Reader<'_>,
     names: &Names,
     head: &Commit,
     mut found: BTreeMap<TipName, Commit>,
@@ -159,18 +168,18 @@ async fn unsettled(
         let candidates: Vec<TipName> =
             names.of(seq).filter(|name| is_below_floor || !head.merged.contains(name)).collect();
         if let [only] = candidates.as_slice()
-            && seq + 1 < head.seq
+            && (seq + 1 < head.seq || reader.has_seen_before(above))
         {
             (above, prev) = (*only, None);
             continue;
         }
         let expected = match prev {
             Some(prev) => prev,
-            None => read_link(store, above).await?.prev,
+            None => reader.link(above).await?.prev,
         };
         let mut ancestor = None;
         for name in candidates {
-            let (bytes, entry) = read(store, name).await?;
+            let (bytes, entry) = reader.read(name).await?;
             let link = decode_link(&bytes).map_err(|error| damaged(name, error))?;
             if link.hash == expected {
                 ancestor = Some((name, link.prev));
@@ -186,48 +195,8 @@ async fn unsettled(
         };
         (above, prev) = (name, Some(before));
     }
-    if head.seq == 1 && head.prev != config {
+    if head.seq == 1 && head.prev != reader.config {
         return Err(Error::corrupt(format!("{} is of another repository", keys::tip(above))));
     }
     Ok(found)
-}
-
-async fn read_commit(store: &Store, name: TipName) -> Result<(Bytes, Commit)> {
-    match read(store, name).await? {
-        (bytes, LogEntry::Commit(commit)) => Ok((bytes, *commit)),
-        (_, LogEntry::Emptied(_)) => Err(not_as_it_was(&keys::tip(name))),
-    }
-}
-
-async fn read_link(store: &Store, name: TipName) -> Result<crate::format::commit::Link> {
-    let (bytes, _) = read(store, name).await?;
-    decode_link(&bytes).map_err(|error| damaged(name, error))
-}
-
-/// Reads a commit that is listed, and waits a little for one that cannot be read yet.
-async fn read(store: &Store, name: TipName) -> Result<(Bytes, LogEntry)> {
-    let deadline = tokio::time::Instant::now() + WRITE_TIME;
-    loop {
-        match try_read(store, name).await {
-            Err(error) if error.kind() == ErrorKind::Corrupt && tokio::time::Instant::now() < deadline => {}
-            read => return read,
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn try_read(store: &Store, name: TipName) -> Result<(Bytes, LogEntry)> {
-    let key = keys::tip(name);
-    let bytes = store.get(&key, MAX_COMMIT_BYTES).await?.ok_or_else(|| not_as_it_was(&key))?;
-    let entry = decode_log_entry(&bytes).map_err(|error| damaged(name, error))?;
-    let named = match &entry {
-        LogEntry::Commit(commit) => TipName { seq: commit.seq, session: commit.session },
-        LogEntry::Emptied(stub) => TipName { seq: stub.seq, session: stub.session },
-    };
-    if named == name { Ok((bytes, entry)) } else { Err(Error::corrupt(format!("{key} says that it is {named:?}"))) }
-}
-
-fn damaged(name: TipName, error: crate::format::FormatError) -> Error {
-    let error = Error::from(error);
-    Error::new(error.kind(), format!("{} is damaged: {error}", keys::tip(name)))
 }

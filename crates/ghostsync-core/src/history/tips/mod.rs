@@ -18,6 +18,7 @@ mod attempt;
 mod check;
 mod find;
 mod merge;
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,8 +3,8 @@
 //!
 //! One process runs at a time: after each answer the schedule waits until that process asks for something again or
 //! has ended, so that the order of requests is the schedule, whatever its threads do. Where a process has several
-//! requests in flight (a pack of content and one of pages; the reads of a restore and of a prune), they are all there
-//! before one of them is answered.
+//! requests in flight (a pack of content and one of pages; the head and what may lie above it; the reads of a restore
+//! and of a prune), they are all there before one of them is answered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -435,6 +435,7 @@ impl Simulation {
             ended: None,
             stalled_until: 0,
             is_unsure: false,
+            coming: 0,
             newest_read: 0,
             prunes: matches!(job, Some(Job::Prune { .. })),
             deletions_before,
@@ -890,7 +891,8 @@ impl super::store::Hub {
         let of_process = || self.waiting.iter().filter(|waiting| waiting.process == process);
         // The pack of pages comes right after that of contents: both are in flight then.
         let alone = of_process().count() == 1 && of_process().all(|waiting| is_data_pack(&waiting.request));
-        of_process().any(|waiting| waiting.number > since) && !alone
+        let all_are_there = self.processes[process].coming == 0;
+        of_process().any(|waiting| waiting.number > since) && all_are_there && !alone
     }
 }
 

@@ -106,6 +106,8 @@ pub(super) struct Process {
     pub(super) stalled_until: u64,
     /// It has asked for a commit and has no clear answer.
     pub(super) is_unsure: bool,
+    /// Requests that it is about to make.
+    pub(super) coming: usize,
     /// The number of the newest commit that it was sent.
     pub(super) newest_read: u64,
     pub(super) prunes: bool,
@@ -298,8 +300,36 @@ pub(super) struct SimulatedStore {
     process: usize,
 }
 
+/// A request that comes as soon as all have been announced that go out with it.
+struct Coming<'a> {
+    store: &'a SimulatedStore,
+    number: u64,
+}
+
+impl<'a> Coming<'a> {
+    async fn with_others(store: &'a SimulatedStore) -> Self {
+        let number = {
+            let mut hub = store.shared.lock();
+            hub.processes[store.process].coming += 1;
+            hub.requests += 1;
+            hub.requests
+        };
+        let coming = Self { store, number };
+        tokio::task::yield_now().await;
+        coming
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.store.shared.lock().processes[self.store.process].coming -= 1;
+        self.store.shared.0.1.notify_one();
+    }
+}
+
 impl SimulatedStore {
     async fn ask(&self, request: Request) -> Result<Answer> {
+        let coming = Coming::with_others(self).await;
         let asked_for = match &request {
             Request::Get { key, is_head: false, .. } => commit_number(key),
             _ => None,
@@ -317,18 +347,21 @@ impl SimulatedStore {
                 Err(hub.apply(&request))
             } else {
                 let (sender, receiver) = oneshot::channel();
-                hub.requests += 1;
-                let (number, process) = (hub.requests, self.process);
+                let (number, process) = (coming.number, self.process);
                 hub.waiting.push(Waiting { number, process, request, has_looked: false, answer: sender });
+                hub.waiting.sort_by_key(|waiting| waiting.number);
                 Ok(receiver)
             }
         };
         let answer = match answer {
             Ok(receiver) => {
-                self.shared.0.1.notify_one();
+                drop(coming);
                 receiver.await.unwrap_or(Answer::Killed)
             }
-            Err(at_once) => at_once,
+            Err(at_once) => {
+                drop(coming);
+                at_once
+            }
         };
         match answer {
             Answer::Failed(error) => Err(error),
