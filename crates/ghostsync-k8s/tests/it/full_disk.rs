@@ -92,7 +92,7 @@ fn a_disk_that_another_fills(options: &str, fill: impl Fn(&Path)) {
     let ended = slow.wait_with_output().expect("ends");
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{log}");
-    let advice = "the disk is full: free bytes or inodes, run it again";
+    let advice = "the disk of the volume is full: free bytes or inodes";
     assert!(log.contains("No space left on device") && log.contains(advice), "{log}");
     let said = fs::read_to_string(&last_words).expect("the last words");
     assert!(said.starts_with("restore failed: ") && said.contains(advice), "{said}");
