@@ -28,7 +28,7 @@ use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 
 /// Stored bytes of a window.
-const WINDOW_BYTES: u64 = 5 << 20;
+const WINDOW_BYTES: u64 = 4 << 20;
 
 /// Files, chunks and other parts of a window, which take memory of their own.
 const WINDOW_PARTS: usize = 1 << 12;
