@@ -57,7 +57,7 @@ pub struct CampaignArgs {
     /// Where the pods live [default: a folder in /dev/shm or the system's for temporary files]
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Leave everything where it is: logs, volumes, journals, the store
+    /// Leave everything where it is, logs, volumes, journals, the store, also of runs that did not fail
     #[arg(long)]
     keep: bool,
 }
@@ -159,7 +159,7 @@ pub(crate) fn show(args: &CampaignArgs) -> Result<Shown, Wrong> {
                     let begun = Instant::now();
                     let outcome = one(&plan);
                     tell(&name, args, &plan, &outcome);
-                    if !args.keep {
+                    if !args.keep && !outcome.is_failure() {
                         let _ = std::fs::remove_dir_all(&plan.folder);
                     }
                     if let Ok(mut shown) = shown.lock() {
@@ -174,10 +174,10 @@ pub(crate) fn show(args: &CampaignArgs) -> Result<Shown, Wrong> {
         }
     });
     drop(server);
-    if !args.keep {
+    let shown = shown.into_inner().map_err(|_| "a run panicked")?;
+    if !args.keep && shown.failed() == 0 {
         let _ = std::fs::remove_dir_all(&base);
     }
-    let shown = shown.into_inner().map_err(|_| "a run panicked")?;
     Ok(Shown { seconds: began.elapsed().as_secs_f64(), ..shown })
 }
 
@@ -263,9 +263,10 @@ fn tell(name: &str, args: &CampaignArgs, plan: &RunPlan<'_>, outcome: &Outcome) 
     .collect();
     let wrong: Vec<&str> = outcome.wrong.iter().take(4).map(String::as_str).collect();
     eprintln!(
-        "FAILED {name}: {} ({} in all)\n  again: podsim campaign --keep --scenario {} --setup {} --seed {} --runs 1{}",
+        "FAILED {name}: {} ({} in all)\n  kept: {}\n  again: podsim campaign --keep --scenario {} --setup {} --seed {} --runs 1{}",
         wrong.join("\n  "),
         outcome.wrong.len(),
+        plan.folder.display(),
         label(plan.scenario),
         label(plan.setup),
         plan.seed,

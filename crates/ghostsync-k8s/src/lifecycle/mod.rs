@@ -319,15 +319,18 @@ impl Lifecycle {
                 } else {
                     self.rescan_at = self.rescan_at.min(now + self.timing.interval);
                 }
-                self.kept_aside(job, kept, now);
+                self.kept_aside(job, kept);
             }
             Passed::Fenced => {
                 let forks = self.forks.get_or_insert(0);
                 let pause = FORK_PAUSE.saturating_mul(1_u32.checked_shl(*forks).unwrap_or(u32::MAX));
-                self.not_before = now + pause.min(MAX_FORK_PAUSE);
                 *forks = forks.saturating_add(1);
+                // The last one may follow at once, also where this one was begun before SIGTERM.
+                if self.ending.is_none() {
+                    self.not_before = now + pause.min(MAX_FORK_PAUSE);
+                }
                 self.unsynced_since = self.dirty.map(|dirty| dirty.first);
-                self.kept_aside(job, true, now);
+                self.kept_aside(job, true);
             }
             Passed::NotYet => {
                 self.wanted = true;
@@ -339,12 +342,11 @@ impl Lifecycle {
 
     /// A final snapshot that does not come to the branch is the end: but a first step that is kept aside has only what
     /// is small, and is followed by the whole.
-    fn kept_aside(&mut self, job: Option<Job>, kept: bool, now: Duration) {
+    fn kept_aside(&mut self, job: Option<Job>, kept: bool) {
         let (Some(ending), Some(Job::Pass(pass @ Pass { cause: Cause::Final, .. }))) = (&mut self.ending, job) else {
             return;
         };
         ending.small_is_saved = true;
-        self.not_before = now;
         self.has_ended = !(kept && pass.small_first);
     }
 

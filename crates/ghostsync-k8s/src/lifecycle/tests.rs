@@ -316,18 +316,23 @@ fn maintenance_is_done_when_nothing_else_is() {
 }
 
 fn events() -> impl Strategy<Value = Vec<(u16, u8)>> {
-    prop::collection::vec((0_u16..20_000, 0_u8..16), 1..120)
+    // Most follow each other closely: a job is still running then.
+    let pause = prop_oneof![3 => 0_u16..300, 1 => 0_u16..20_000];
+    prop::collection::vec((pause, 0_u8..16), 1..120)
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
     /// Whatever happens, in whatever order: one job at a time, no action after the end, an end only after SIGTERM and
-    /// not much later than its deadline, and no change that nobody saves.
+    /// not much later than its deadline, no change that nobody saves, and a final snapshot that waits for nothing but the
+    /// app and what runs.
     #[test]
     fn whatever_happens_every_job_is_alone_and_the_end_comes_when_it_should(events in events()) {
         let mut life = Life { it: Lifecycle::new(TIMING, Duration::ZERO), now: Duration::ZERO };
         let mut job: Option<Action> = None;
         let (mut ended, mut terminated) = (false, None);
-        let mut fenced = false;
+        let (mut fenced, mut may_write) = (false, false);
         for (pause, kind) in events {
             // The shell wakes up when it was told to.
             let until = life.now + Duration::from_millis(pause.into());
@@ -349,7 +354,7 @@ proptest! {
                 (1, _) => Event::Overflowed,
                 (2, _) => Event::Terminating,
                 (3, _) => Event::Asked,
-                (4, _) if pause < 2000 => Event::Terminate,
+                (4, _) if pause % 3 == 0 => Event::Terminate,
                 (5, _) => Event::AppMayWrite,
                 (6, _) => Event::AppGone,
                 (_, None) => Event::Tick,
@@ -369,6 +374,7 @@ proptest! {
                 if matches!(event, Event::Began(_) | Event::Looked(_) | Event::Passed(_)) { job = None }
                 if event == Event::Terminate { terminated.get_or_insert(life.now); }
                 fenced |= event == Event::Passed(Passed::Fenced);
+                may_write = (may_write || event == Event::AppMayWrite) && event != Event::AppGone;
                 let actions = life.on(event);
                 prop_assert!(!ended || actions.is_empty(), "after the end: {actions:?}");
                 for action in actions {
@@ -391,6 +397,10 @@ proptest! {
             if life.it.dirty.is_some() && is_waiting && life.it.is_ready() && !fenced && terminated.is_none() {
                 let due = life.it.wake_at().expect("woken");
                 prop_assert!(due <= life.now + TIMING.interval.max(TIMING.max_wait));
+            }
+            if terminated.is_some() && is_waiting && !may_write {
+                let due = life.it.wake_at().expect("woken");
+                prop_assert!(due <= life.now + FINAL_PAUSE, "the final snapshot waits until {due:?}: {:?}", life.it);
             }
         }
         if terminated.is_some() && !ended {

@@ -144,6 +144,18 @@ fn what_is_refused_or_fenced_at_the_end_is_kept_as_a_whole_and_is_the_end() {
 }
 
 #[test]
+fn a_fork_that_was_begun_before_sigterm_makes_the_final_snapshot_wait_for_nothing() {
+    let mut life = Life::idle();
+    life.on(Event::Asked);
+    life.on(Event::Passed(Passed::Fenced));
+    assert_eq!(life.at(110.0, Event::Terminating), [pass(Cause::Asked)], "an early pass");
+    life.at(110.1, Event::Changed);
+    assert_eq!(life.at(110.2, Event::Terminate), [Action::Stop]);
+    assert_eq!(life.on(Event::Passed(Passed::Fenced)), [last(true, true)], "it was quicker than the word to stop");
+    assert_eq!(life.on(SAVED), [Action::End]);
+}
+
+#[test]
 fn while_the_app_may_write_the_branch_is_not_given_back() {
     let mut life = Life::idle();
     life.at(100.0, Event::AppMayWrite);
