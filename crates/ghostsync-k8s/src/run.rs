@@ -30,6 +30,10 @@ use crate::terminate;
 use crate::watch::{News, Watch};
 use crate::work::{Told, Work, result_name, seconds};
 
+/// What is done where changes are not told.
+const INSTEAD: &str = "it is listed every few seconds instead, at most as long as --interval after the last time, which \
+    costs two requests each; raise fs.inotify.max_user_instances and fs.inotify.max_user_watches of the node";
+
 /// The loop wakes up at least so often.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -55,14 +59,13 @@ pub async fn run(args: SyncArgs, source: StoreSource, shutdown: impl Future<Outp
     let watch = match Watch::start(work.pod().path(), work.pod().never()?) {
         Ok(watch) => Some(watch),
         Err(error) => {
-            log::warn(&format!("cannot watch the directory: {error}; it is listed every interval instead"));
+            log::warn(&format!("cannot watch the directory: {error}; {INSTEAD}"));
             None
         }
     };
     let status = Status {
         branch: args.pod.branch.clone(),
         owner: work.pod().owner().to_owned(),
-        is_watched: watch.is_some(),
         unsynced_bytes: Arc::clone(&work.unsynced_bytes),
         restored: Restored::load(&args.pod.place.state_dir),
         ..Status::default()
@@ -104,6 +107,10 @@ pub async fn run(args: SyncArgs, source: StoreSource, shutdown: impl Future<Outp
             news = news(watch.as_ref()) => match news {
                 News::Changed => Event::Changed,
                 News::Overflowed => Event::Overflowed,
+                News::NoMoreWatches => {
+                    log::warn(&format!("cannot watch a new folder: no watches are left; {INSTEAD}"));
+                    Event::Unwatched
+                }
             },
             () = tokio::time::sleep_until(wake) => Event::Tick,
         };
@@ -163,6 +170,7 @@ impl Following {
         let lifecycle = &self.lifecycle;
         self.shared.status(|status| {
             status.unsynced_since = lifecycle.unsynced_since();
+            status.is_watched = lifecycle.is_watched();
             status.is_fenced = lifecycle.is_fenced();
             status.holds = lifecycle.is_ready() && !lifecycle.is_fenced();
             status.is_started |= lifecycle.is_ready();

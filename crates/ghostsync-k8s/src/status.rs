@@ -145,6 +145,11 @@ impl Status {
         page.gauge("guard_refused", "Whether this guard refuses the directory as it is", &guards);
         page.gauge("epoch", "The epoch of the branch that this pod claimed", &[("", self.epoch as f64)]);
         page.gauge("holder", "Whether the branch belongs to this pod", &[("", flag(self.holds))]);
+        page.gauge(
+            "watched",
+            "Whether the system tells what changes; otherwise everything is listed every few seconds",
+            &[("", flag(self.is_watched))],
+        );
         let unclean = restored.is_some_and(|restored| restored.predecessor_unclean);
         page.gauge(
             "predecessor_unclean",

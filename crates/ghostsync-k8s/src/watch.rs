@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 /// Changes that come together are told as one.
@@ -19,12 +19,15 @@ pub(crate) enum News {
     Changed,
     /// Something was lost.
     Overflowed,
+    /// A new folder cannot be watched: the system has no watches left.
+    NoMoreWatches,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
     changed: AtomicBool,
     overflowed: AtomicBool,
+    no_more_watches: AtomicBool,
     news: Notify,
 }
 
@@ -34,6 +37,9 @@ impl Seen {
             Ok(event) if event.need_rescan() => self.overflowed.store(true, Ordering::SeqCst),
             Ok(event) if is_change(event, never) => {}
             Ok(_) => return,
+            Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => {
+                self.no_more_watches.store(true, Ordering::SeqCst);
+            }
             // It may have been about anything.
             Err(_) => self.overflowed.store(true, Ordering::SeqCst),
         }
@@ -70,6 +76,9 @@ impl Watch {
         }
         tokio::time::sleep(TOGETHER).await;
         self.seen.changed.store(false, Ordering::SeqCst);
+        if self.seen.no_more_watches.swap(false, Ordering::SeqCst) {
+            return News::NoMoreWatches;
+        }
         if self.seen.overflowed.swap(false, Ordering::SeqCst) { News::Overflowed } else { News::Changed }
     }
 }

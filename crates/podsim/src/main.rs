@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use podsim::app::AppArgs;
 use podsim::campaign::CampaignArgs;
+use podsim::process::kill_all_and_exit;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 #[command(about = "Pods of real processes: what is lost, measured")]
@@ -25,8 +27,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Campaign(args) => podsim::campaign::run(&args).map(|failed| failed == 0),
-        Command::Controls(args) => podsim::controls::run(&args),
+        Command::Campaign(args) => {
+            end_pods_with_us().and_then(|()| podsim::campaign::run(&args)).map(|failed| failed == 0)
+        }
+        Command::Controls(args) => end_pods_with_us().and_then(|()| podsim::controls::run(&args)),
         Command::App(args) => app(*args).map(|()| true),
     };
     match done {
@@ -37,6 +41,26 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Pods have nobody who ends them when this program is told to end.
+fn end_pods_with_us() -> Result<(), podsim::Wrong> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        eprintln!("podsim: stopped; the pods are killed, and their folders are left");
+        kill_all_and_exit(130)
+    });
+    Ok(())
 }
 
 fn app(args: AppArgs) -> Result<(), podsim::Wrong> {

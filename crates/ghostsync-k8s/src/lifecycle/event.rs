@@ -7,7 +7,7 @@ pub enum Event {
     Changed,
     /// The watch lost something.
     Overflowed,
-    /// There is no watch: only passes tell what changed.
+    /// There is no watch, or not of everything: only passes tell what changed.
     Unwatched,
     /// Somebody wants a snapshot now.
     Asked,

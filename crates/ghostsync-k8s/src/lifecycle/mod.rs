@@ -25,6 +25,8 @@ pub use event::{Began, Event, Looked, Passed};
 /// A directory that is never quiet is saved so many times as long after its first change as a pass takes: a third of the
 /// time at most goes into passes. What one costs, in reading, requests and bytes, is in the time that it takes.
 const SHARE: u32 = 3;
+/// Without a watch a listing is followed by the next after so many times what it took, but not later than the interval.
+const UNWATCHED_SHARE: u32 = 10;
 /// How long before the end of the grace period the program ends by itself, so that somebody hears why.
 const MARGIN: Duration = Duration::from_secs(1);
 /// What is left at least after SIGTERM, whenever it comes: the kubelet gives two seconds.
@@ -156,7 +158,10 @@ impl Lifecycle {
                 self.changed(now);
                 self.wanted = true;
             }
-            Event::Unwatched => self.is_watched = false,
+            Event::Unwatched => {
+                self.is_watched = false;
+                self.wanted = true;
+            }
             Event::Asked => self.asked = true,
             Event::Terminating => {
                 self.terminating_since.get_or_insert(now);
@@ -212,6 +217,12 @@ impl Lifecycle {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.began == Some(Began::Ready)
+    }
+
+    /// Whether changes are told, all of them: otherwise listings find them.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.is_watched
     }
 
     /// Whether the branch is another's.
@@ -292,12 +303,13 @@ impl Lifecycle {
 
     fn passed(&mut self, passed: Passed, now: Duration) {
         let job = self.job.take();
+        let took = now.saturating_sub(self.pass_began);
         // Every pass looks at the head: the next look may wait twice as long, so that there is one request an interval.
-        self.look_at = now + if self.is_watched { self.timing.interval * 2 } else { self.timing.interval };
+        self.look_at = now + if self.is_watched { self.timing.interval * 2 } else { self.unwatched_wait(took) };
         if !matches!(passed, Passed::NotYet | Passed::Stopped) {
             self.failures = 0;
             self.not_before = now;
-            self.wait = self.wait_after(now.saturating_sub(self.pass_began));
+            self.wait = self.wait_after(took);
         }
         match passed {
             Passed::Saved { complete } => {
@@ -355,6 +367,11 @@ impl Lifecycle {
     fn wait_after(&self, took: Duration) -> Duration {
         let grown = took.saturating_mul(SHARE).min(self.wait.saturating_mul(2));
         grown.max(self.timing.min_wait).min(self.timing.max_wait)
+    }
+
+    /// How long until everything is listed again where nobody tells what changes.
+    fn unwatched_wait(&self, took: Duration) -> Duration {
+        took.saturating_mul(UNWATCHED_SHARE).max(self.timing.min_wait).min(self.timing.interval)
     }
 
     fn pause(&mut self, now: Duration) {

@@ -211,12 +211,13 @@ fn an_idle_directory_costs_one_look_an_interval_and_a_listing_every_ten_minutes(
 }
 
 #[test]
-fn without_a_watch_the_directory_is_listed_every_interval() {
-    let mut life = Life::following();
-    life.on(Event::Unwatched);
-    life.on(Event::Asked);
-    life.on(SAVED);
-    assert_eq!(life.next(), (30.0, vec![pass(Cause::Rescan)]));
+fn without_a_watch_the_directory_is_listed_as_often_as_a_listing_is_cheap() {
+    for (took, wait) in [(0.1, 3.0), (0.5, 5.0), (20.0, 30.0)] {
+        let mut life = Life::following();
+        assert_eq!(life.at(100.0, Event::Unwatched), [pass(Cause::Rescan)], "what was not told");
+        assert_eq!(life.at(100.0 + took, SAVED), []);
+        assert_eq!(life.next(), (100.0 + took + wait, vec![pass(Cause::Rescan)]), "{took} s");
+    }
 }
 
 #[test]

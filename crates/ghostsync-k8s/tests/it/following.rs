@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ghostsync_core::repository::promote;
 
-use crate::pod::{Cluster, files, wait_for};
+use crate::pod::{Cluster, DROWSY, files, wait_for};
 
 #[test]
 fn a_pod_is_restored_followed_and_saved_and_the_next_one_goes_on() {
@@ -120,6 +120,34 @@ fn an_idle_directory_makes_no_snapshots_and_lists_nothing() {
     let metrics = sidecar.get("/metrics").1;
     assert!(!metrics.contains(r#"requests_total{op="list""#), "{metrics}");
     assert_eq!(sidecar.terminate().code, Some(0));
+}
+
+#[test]
+fn where_no_watches_are_left_listings_find_what_changes() {
+    for (what, most, says) in [
+        ("max_inotify_instances", 0, "cannot watch the directory"),
+        ("max_inotify_watches", 1, "cannot watch a new folder"),
+    ] {
+        let cluster = Cluster::with_files(&[("post", "saved")]);
+        let pod = cluster.pod("pod");
+        assert_eq!(pod.restore().code, Some(0));
+        let Some(sidecar) = pod.sync_limited(what, most, &[&DROWSY[..], &["--min-wait=200ms"]].concat()) else {
+            println!("skipped: a process cannot have limits of its own here");
+            return;
+        };
+        sidecar.wait_until_started();
+        // Of the watch on the folder above it, this is the last word.
+        std::fs::create_dir(pod.data.join("new")).expect("a folder");
+        let told = sidecar.wait_for_line(says)["message"].to_string();
+        assert!(told.contains("two requests each; raise fs.inotify.max_user_"), "{told}");
+        assert_eq!(
+            (sidecar.metric("ghostsync_watched"), sidecar.status()["watched"].as_bool()),
+            (Some(0.0), Some(false))
+        );
+        pod.write("new/post", "late");
+        wait_for(what, || cluster.restored(&cluster.head()).join("new/post").is_file());
+        assert_eq!(sidecar.terminate().code, Some(0));
+    }
 }
 
 #[test]

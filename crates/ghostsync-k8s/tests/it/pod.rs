@@ -261,12 +261,33 @@ impl Pod<'_> {
     }
 
     pub(crate) fn sync_with(&self, more: &[&str]) -> Sidecar {
+        Sidecar::start(&mut self.sync_command(more))
+    }
+
+    /// The sidecar where the system gives so much of something (a file of `/proc/sys/user`); `None` if it cannot be
+    /// limited for a process alone.
+    pub(crate) fn sync_limited(&self, what: &str, most: u32, more: &[&str]) -> Option<Sidecar> {
+        let limit = format!("echo {most} > /proc/sys/user/{what}");
+        let limited = |then: &str| [limit.as_str(), then].join(" && ");
+        let mut try_it = Command::new("unshare");
+        let can = try_it.args(["--user", "--map-root-user", "sh", "-c", &limited("true")]).output();
+        can.ok().filter(|tried| tried.status.success())?;
+        let sync = self.sync_command(more);
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", &limited(r#"exec "$0" "$@""#)]);
+        command.arg(sync.get_program()).args(sync.get_args());
+        let variables = sync.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(variables);
+        Some(Sidecar::start(command.stdin(Stdio::null())))
+    }
+
+    fn sync_command(&self, more: &[&str]) -> Command {
         let variables = [("INTERVAL", "500ms"), ("QUIET", "100ms"), ("MAX_WAIT", "1s"), ("LISTEN", "127.0.0.1:0")];
         let mut command = self.command(&[&["sync"], more].concat());
         for (name, value) in variables {
             command.env(format!("GHOSTSYNC_{name}"), value);
         }
-        Sidecar::start(&mut command)
+        command
     }
 }
 

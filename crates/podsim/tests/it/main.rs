@@ -135,3 +135,25 @@ fn a_restore_that_is_killed_is_run_again_and_the_app_waits_for_it() {
     assert!(pod.wait(LIMIT, |record| !record.app_starts.is_empty()));
     assert_eq!((lines(&file), pod.record().restored.len()), (2, 1));
 }
+
+#[test]
+fn a_campaign_that_is_told_to_end_takes_its_pods_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (restore, started) = (folder.path().join("restore"), folder.path().join("started"));
+    // A restore that never ends.
+    let script = format!("#!/bin/sh\necho $$ >{0}.new && mv {0}.new {0} && exec sleep 1000\n", started.display());
+    fs::write(&restore, script).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&restore, executable).expect("set");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_podsim"));
+    command.args(["campaign", "--runs=1", "--scenario=rollout", "--folder"]).arg(folder.path());
+    let mut campaign = command.arg("--ghostsync-k8s").arg(&restore).spawn().expect("starts");
+    wait_for("the restore is started", || started.is_file());
+    let process = fs::read_to_string(&started).expect("reads");
+    let process = Path::new("/proc").join(process.trim());
+    assert!(process.is_dir());
+    let pid = i32::try_from(campaign.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("is there");
+    assert_eq!(campaign.wait().expect("ends").code(), Some(130));
+    wait_for("the restore has gone", || !process.is_dir());
+}
