@@ -31,7 +31,7 @@ fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     let digit = |byte: u8| HEX_DIGITS[usize::from(byte)];
     let mut bytes = [0; N];
     let mut seen = 0;
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
         let (high, low) = (digit(pair[0]), digit(pair[1]));
         seen |= high | low;
         *byte = high << 4 | low & 15;
@@ -52,12 +52,21 @@ static HEX_DIGITS: [u8; 256] = {
     digits
 };
 
+/// The digits of each byte.
+static HEX_PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut value = 0;
+    while value < 256 {
+        pairs[value] = [b"0123456789abcdef"[value >> 4], b"0123456789abcdef"[value & 15]];
+        value += 1;
+    }
+    pairs
+};
+
 /// Writes bytes as digits, of which there must be twice as many.
 fn write_hex<'a>(bytes: &[u8], text: &'a mut [u8]) -> Option<&'a str> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = HEX_PAIRS[usize::from(*byte)];
     }
     std::str::from_utf8(text).ok()
 }

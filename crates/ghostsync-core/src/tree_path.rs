@@ -164,7 +164,10 @@ fn key_byte(byte: u8) -> u8 {
 
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
-        let mut pairs = self.0.iter().zip(&other.0);
+        // Neighbours have most of their path in common.
+        let words = self.0.as_chunks::<16>().0.iter().zip(other.0.as_chunks::<16>().0);
+        let same = words.take_while(|(left, right)| left == right).count() * 16;
+        let mut pairs = self.0.iter().zip(&other.0).skip(same);
         match pairs.find(|(left, right)| left != right) {
             None => self.0.len().cmp(&other.0.len()),
             Some((left, right)) => key_byte(*left).cmp(&key_byte(*right)),

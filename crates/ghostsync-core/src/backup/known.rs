@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::id::SnapshotId;
 use crate::receipt::DirectoryId;
 use crate::source::Found;
-use crate::tree_path::TreePath;
+use crate::tree_path::{MAX_PATH_BYTES, TreePath};
 
 /// Version, snapshot, device and inode of the directory.
 const HEADER_BYTES: usize = 4 + 32 + 8 + 8;
+/// The length of a record, before it.
+const LENGTH_BYTES: usize = 4;
+/// What a record has at most besides its path.
+const RECORD_BYTES: usize = 64;
 /// More than any path can be, with what is noted of it.
 const MAX_RECORD_BYTES: usize = 1 << 17;
 
@@ -141,6 +145,8 @@ fn header(snapshot: SnapshotId, directory: DirectoryId) -> [u8; HEADER_BYTES] {
 pub(super) struct KnownWriter {
     writer: Option<BufWriter<zstd::Encoder<'static, tempfile::NamedTempFile>>>,
     file: Option<PathBuf>,
+    /// For one record.
+    buffer: Vec<u8>,
 }
 
 impl KnownWriter {
@@ -156,7 +162,8 @@ impl KnownWriter {
             encoder.multithread(1)?;
             Ok(BufWriter::with_capacity(1 << 16, encoder))
         };
-        Self { writer: file.as_deref().and_then(|file| open(file).ok()), file }
+        let writer = file.as_deref().and_then(|file| open(file).ok());
+        Self { writer, file, buffer: vec![0; LENGTH_BYTES + MAX_PATH_BYTES + RECORD_BYTES] }
     }
 
     /// Notes an entry.
@@ -167,11 +174,12 @@ impl KnownWriter {
             inode: found.inode,
             ctime: (found.ctime.seconds, found.ctime.nanoseconds),
         };
+        let buffer = &mut self.buffer;
         let mut write = || -> std::io::Result<()> {
-            let bytes = postcard::to_stdvec(&record).map_err(std::io::Error::other)?;
-            let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
-            writer.write_all(&length.to_le_bytes())?;
-            writer.write_all(&bytes)
+            let bytes = postcard::to_slice(&record, &mut buffer[LENGTH_BYTES..]).map_err(std::io::Error::other)?.len();
+            let length = u32::try_from(bytes).map_err(std::io::Error::other)?;
+            buffer[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+            writer.write_all(&buffer[..LENGTH_BYTES + bytes])
         };
         if write().is_err() {
             self.writer = None;
@@ -180,7 +188,7 @@ impl KnownWriter {
 
     /// Says which snapshot of which directory this is about, and puts the new file in the place of the old one.
     pub(super) fn finish(self, snapshot: SnapshotId, directory: DirectoryId) {
-        let Self { writer, file } = self;
+        let Self { writer, file, .. } = self;
         let Some(file) = file else { return };
         let finish = || -> Option<()> {
             let mut temporary = writer?.into_inner().ok()?.finish().ok()?;

@@ -140,7 +140,8 @@ fn walking<T>(context: &Context, parent: &Parent, function: impl FnOnce(&mut Bat
                 items.push(item);
                 let is_due = failed || items.len() == BATCH;
                 let batch = |items| Batch { items, is_known_used_up: false };
-                let nobody_listens = is_due && sender.send(batch(std::mem::take(&mut items))).is_err();
+                let mut take = || std::mem::replace(&mut items, Vec::with_capacity(BATCH));
+                let nobody_listens = is_due && sender.send(batch(take())).is_err();
                 if failed || nobody_listens {
                     return;
                 }
@@ -294,7 +295,7 @@ impl Walking {
     fn new(context: &Context, parent: &Parent) -> Self {
         let directory = context.root.directory_id();
         Self {
-            walk: Walk::new(&context.root, context.matcher.clone(), &context.options.excludes),
+            walk: Walk::new(&context.root, context.matcher.clone(), &context.options.excludes).ahead(),
             known: KnownReader::open(context.known_file().as_deref(), parent.id(), directory),
             groups: HashMap::new(),
             oldest_untrusted: parent.snapshot().map(|snapshot| snapshot.time.as_second() - 2),

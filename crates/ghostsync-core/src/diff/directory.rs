@@ -28,7 +28,7 @@ pub(super) fn compare_all(
     tell: &mut impl FnMut(Difference) -> Result<()>,
 ) -> Result<()> {
     let root = SourceRoot::open(path)?;
-    let walk = Walk::new(&root, Matcher::new(excludes)?, excludes);
+    let walk = Walk::new(&root, Matcher::new(excludes)?, excludes).ahead();
     let listing = Listing { walk, first_links: HashMap::new() };
     // The last place below which nothing is known, and why.
     let mut unknown: Option<Unknown> = None;

@@ -1,10 +1,9 @@
 //! The names in one directory: listed at once, sorted, compact.
 
 use std::ffi::CStr;
-use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::RawDir;
+use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
 use crate::tree_path::MAX_NAME_BYTES;
@@ -17,9 +16,18 @@ const LISTING_BYTES: usize = 64 * 1024;
 pub(super) struct Names {
     /// The names, each with its NUL.
     bytes: Vec<u8>,
-    /// Where each name lies, without its NUL, sorted by name.
-    places: Vec<Range<usize>>,
+    /// Where each name lies, sorted by name.
+    places: Vec<Place>,
     next: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    begin: usize,
+    /// Without the NUL.
+    bytes: u16,
+    /// As the listing has it, which need not know it.
+    is_directory: bool,
 }
 
 impl Names {
@@ -38,29 +46,52 @@ impl Names {
                 b"." | b".." => {}
                 bytes if bytes.is_empty() || bytes.contains(&b'/') => return Err(Errno::IO),
                 bytes if bytes.len() > most_bytes.min(MAX_NAME_BYTES) => return Err(Errno::NAMETOOLONG),
-                _ => names.push(name),
+                _ => names.push(name, entry.file_type() == FileType::Directory)?,
             }
         }
         names.sort();
         Ok(names)
     }
 
-    fn push(&mut self, name: &CStr) {
-        let begin = self.bytes.len();
+    fn push(&mut self, name: &CStr, is_directory: bool) -> rustix::io::Result<()> {
+        let (begin, bytes) = (self.bytes.len(), name.count_bytes());
+        let bytes = u16::try_from(bytes).map_err(|_| Errno::NAMETOOLONG)?;
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        self.places.push(begin..self.bytes.len().saturating_sub(1));
+        self.places.push(Place { begin, bytes, is_directory });
+        Ok(())
     }
 
     /// Sorts, and drops what a file system that was changed meanwhile has listed twice.
     fn sort(&mut self) {
         let bytes = &self.bytes;
-        self.places.sort_unstable_by(|a, b| bytes.get(a.clone()).cmp(&bytes.get(b.clone())));
-        self.places.dedup_by(|a, b| bytes.get(a.clone()) == bytes.get(b.clone()));
+        let name = |place: &Place| bytes.get(place.begin..place.begin + usize::from(place.bytes));
+        self.places.sort_unstable_by(|a, b| name(a).cmp(&name(b)));
+        self.places.dedup_by(|a, b| name(a) == name(b));
+    }
+
+    fn at(&self, place: &Place) -> Option<&CStr> {
+        CStr::from_bytes_with_nul(self.bytes.get(place.begin..=place.begin + usize::from(place.bytes))?).ok()
     }
 
     /// Tells whether a name is among them, taken or not.
     pub(super) fn contains(&self, name: &CStr) -> bool {
-        self.places.binary_search_by(|place| self.bytes.get(place.clone()).cmp(&Some(name.to_bytes()))).is_ok()
+        self.places.binary_search_by(|place| self.at(place).cmp(&Some(name))).is_ok()
+    }
+
+    /// How many there are, taken or not.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// All of them, taken or not.
+    pub(super) fn all(&self) -> impl Iterator<Item = &CStr> {
+        self.places.iter().filter_map(|place| self.at(place))
+    }
+
+    /// The names of directories from a number on, with their numbers, as far as the listing has told which are.
+    pub(super) fn directories(&self, from: usize) -> impl Iterator<Item = (usize, &CStr)> {
+        let places = self.places.iter().enumerate().skip(from);
+        places.filter(|(_, place)| place.is_directory).filter_map(|(number, place)| Some((number, self.at(place)?)))
     }
 
     /// Tells whether all were taken.
@@ -68,10 +99,14 @@ impl Names {
         self.next >= self.places.len()
     }
 
+    /// The number of the next name.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
     /// The next name, without taking it.
     pub(super) fn peek(&self) -> Option<&CStr> {
-        let place = self.places.get(self.next)?;
-        CStr::from_bytes_with_nul(self.bytes.get(place.start..=place.end)?).ok()
+        self.at(self.places.get(self.next)?)
     }
 
     /// Takes the next name.
@@ -88,9 +123,11 @@ mod tests {
     fn names_are_sorted_by_bytes_and_named_once() {
         let mut names = Names::default();
         for name in [c"b", c"a-", c"a", c"\xff", c"b", c"A"] {
-            names.push(name);
+            names.push(name, name == c"a-").expect("short");
         }
         names.sort();
+        assert_eq!(names.directories(0).collect::<Vec<_>>(), [(2, c"a-")]);
+        assert_eq!((names.directories(3).count(), names.all().count()), (0, names.len()));
         assert!(names.contains(c"a-") && !names.contains(c"c"));
         let mut taken = Vec::new();
         while let Some(name) = names.peek() {

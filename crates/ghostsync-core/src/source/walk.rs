@@ -6,17 +6,23 @@
 //! looked at is not there; whatever else keeps an entry from being read is reported with its path.
 //!
 //! Memory: the sorted names of each directory on the way down, and the handles of the deepest [`MAX_OPEN`] of them.
+//! What lies a few directories [`ahead`] is looked at by a thread of its own where that is asked for.
 
-use std::ffi::CStr;
+mod ahead;
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use self::ahead::{Ahead, Coming, Opened};
 use super::excludes::{Excludes, Matcher};
 use super::found::{Found, Walked, kind_of};
-use super::handle::{SourceRoot, id_of, open_beneath, open_directory};
+use super::handle::{SourceRoot, id_of, open_beneath};
 use super::names::Names;
 use super::never::Never;
 use super::xattr;
@@ -28,6 +34,9 @@ use crate::tree_path::{MAX_PATH_BYTES, TreePath};
 
 /// The most directory handles that are held at once, besides the root's and one in passing.
 const MAX_OPEN: usize = 32;
+
+/// Directories of one that are planned ahead at once.
+const MAX_PLANNED: usize = 32;
 
 /// How often an entry that keeps changing its kind is looked at.
 const MAX_LOOKS: usize = 3;
@@ -49,6 +58,7 @@ pub(crate) struct Walk {
     levels: Vec<Level>,
     /// What to do before the next name is looked at.
     then: Then,
+    ahead: Option<Ahead>,
 }
 
 /// A directory that is being gone through.
@@ -58,13 +68,18 @@ struct Level {
     id: DirectoryId,
     handle: Handle,
     names: Names,
+    /// What each name was found to be, as far as that is known.
+    looks: Vec<rustix::io::Result<Stat>>,
+    /// Directories in it that were planned ahead, by the numbers of their names, and up to which number all are.
+    coming: VecDeque<(usize, Coming)>,
+    planned: usize,
     /// It has a valid cache tag: only that is kept.
     is_cache: bool,
 }
 
 #[derive(Debug)]
 enum Handle {
-    Open(OwnedFd),
+    Open(Arc<OwnedFd>),
     /// Closed because the walk went deep below; opened again on the way back.
     Closed,
     /// It could not be opened again, or was another directory then.
@@ -75,7 +90,7 @@ enum Handle {
 enum Then {
     Root,
     Look,
-    Enter(TreePath, OwnedFd, DirectoryId),
+    Enter(TreePath, Box<Opened>),
     Say(Walked),
     End,
 }
@@ -85,7 +100,7 @@ enum Look {
     /// It has vanished, or is never content.
     Nothing,
     Entry(Walked),
-    Directory(Found, OwnedFd),
+    Directory(Found, Box<Opened>),
     /// A directory whose content is not looked at: what to say after the directory itself.
     Closed(Found, Walked),
 }
@@ -101,7 +116,14 @@ impl Walk {
             one_file_system: excludes.one_file_system,
             levels: Vec::new(),
             then: Then::Root,
+            ahead: None,
         }
+    }
+
+    /// Lets another thread look at what comes next. What it finds is some directories older than the rest.
+    pub(crate) fn ahead(self) -> Self {
+        // Another file system may lie anywhere, and is not to be touched.
+        Self { ahead: (!self.one_file_system).then(Ahead::default), ..self }
     }
 
     /// Reads the extended attributes of the entry that the walk has just found.
@@ -121,29 +143,54 @@ impl Walk {
     /// Looks at the root, and opens it anew: a walk of its own needs a place in the listing of its own.
     fn find_root(&mut self) -> Result<Walked> {
         let failed = |errno| self.root.error(errno);
-        let handle = open_directory(self.root.as_fd(), c".").map_err(failed)?;
-        let stat = rustix::fs::fstat(&handle).map_err(failed)?;
-        let found = Found::from_stat(TreePath::root(), &stat, None);
+        let opened = Opened::open(self.root.as_fd(), c".").map_err(failed)?;
+        let found = Found::from_stat(TreePath::root(), &opened.stat, None);
         let found = found.ok_or_else(|| Error::internal("the source directory is of no known kind"))?;
-        self.then = Then::Enter(TreePath::root(), handle, id_of(&stat));
+        self.then = Then::Enter(TreePath::root(), Box::new(opened));
         Ok(Walked::Found(found))
     }
 
     /// Lists a directory, and makes it the one that is gone through.
-    fn enter(&mut self, path: TreePath, handle: OwnedFd, id: DirectoryId) -> rustix::io::Result<()> {
-        let names = match Names::list(handle.as_fd(), MAX_PATH_BYTES.saturating_sub(path.as_bytes().len() + 1)) {
+    fn enter(&mut self, path: TreePath, opened: Opened) -> rustix::io::Result<()> {
+        let Opened { handle, stat, names, looks } = opened;
+        let id = id_of(&stat);
+        let names = match names.unwrap_or_else(|| Names::list(handle.as_fd(), longest_name(&path))) {
             // Removed after it was opened: it was empty then. A root that was removed is no empty source.
             Err(Errno::NOENT) if !path.is_root() => Names::default(),
             other => other?,
         };
         let is_cache = self.caches && names.contains(CACHE_TAG) && has_cache_tag(handle.as_fd());
         self.never.enter(&path, id);
-        self.levels.push(Level { path, id, handle: Handle::Open(handle), names, is_cache });
+        let (handle, coming) = (Handle::Open(Arc::new(handle)), VecDeque::new());
+        self.levels.push(Level { path, id, handle, names, looks, coming, planned: 0, is_cache });
+        self.plan_ahead();
         let deep = self.levels.len().checked_sub(MAX_OPEN + 1);
         if let Some(level) = deep.and_then(|deep| self.levels.get_mut(deep)) {
             level.handle = Handle::Closed;
         }
         Ok(())
+    }
+
+    /// Plans the next directories of the one that is gone through, unless some are still to come.
+    fn plan_ahead(&mut self) {
+        let (Some(ahead), Some(level)) = (&mut self.ahead, self.levels.last_mut()) else { return };
+        let Handle::Open(handle) = &level.handle else { return };
+        if level.is_cache || !level.coming.is_empty() {
+            return;
+        }
+        let (mut numbers, mut names) = (Vec::new(), Vec::new());
+        for (number, name) in level.names.directories(level.planned) {
+            level.planned = number + 1;
+            let Ok(path) = level.path.join(name.to_bytes()) else { continue };
+            if !self.never.hides(&path) && !self.matcher.excludes(&path, true) {
+                numbers.push(number);
+                names.push((CString::from(name), longest_name(&path)));
+            }
+            if names.len() == MAX_PLANNED {
+                break;
+            }
+        }
+        level.coming = numbers.into_iter().zip(ahead.plan(handle, &names)).collect();
     }
 
     /// Leaves a directory for the one above, whose handle may have to be opened again.
@@ -152,14 +199,14 @@ impl Walk {
         let Some(level) = self.levels.last_mut() else { return };
         if !level.names.is_done() && matches!(level.handle, Handle::Closed) {
             level.handle = match reopen(&self.root, level, left.as_ref()) {
-                Ok(handle) => Handle::Open(handle),
+                Ok(handle) => Handle::Open(Arc::new(handle)),
                 Err(errno) => Handle::Lost(errno),
             };
         }
     }
 
-    /// Looks at one name of a directory.
-    fn look(&self, level: &Level, name: &CStr) -> Result<Look> {
+    /// Looks at one name of a directory, or takes what is known of it already.
+    fn look(&self, level: &Level, name: &CStr, mut coming: Option<Coming>) -> Result<Look> {
         let path = level.path.join(name.to_bytes()).map_err(|error| Error::internal(error.to_string()))?;
         if self.never.hides(&path) {
             return Ok(Look::Nothing);
@@ -170,8 +217,10 @@ impl Walk {
             Handle::Lost(errno) => return Ok(self.unreadable(path, *errno)),
         };
         let hidden = level.is_cache && name != CACHE_TAG;
+        let mut known = level.looks.get(level.names.next()).copied();
         for _ in 0..MAX_LOOKS {
-            if let Some(look) = self.look_once(&path, handle, name, hidden) {
+            let looked = known.take().unwrap_or_else(|| ahead::look(handle, name));
+            if let Some(look) = self.look_once(&path, handle, name, looked, coming.take(), hidden) {
                 return Ok(look);
             }
         }
@@ -179,8 +228,16 @@ impl Walk {
     }
 
     /// One attempt at it; `None` if the entry became another between two calls.
-    fn look_once(&self, path: &TreePath, parent: BorrowedFd<'_>, name: &CStr, hidden: bool) -> Option<Look> {
-        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+    fn look_once(
+        &self,
+        path: &TreePath,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        looked: rustix::io::Result<Stat>,
+        coming: Option<Coming>,
+        hidden: bool,
+    ) -> Option<Look> {
+        let stat = match looked {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Some(Look::Nothing),
             Err(errno) => return Some(self.unreadable(path.clone(), errno)),
@@ -194,7 +251,7 @@ impl Walk {
             return Some(Look::Entry(Walked::Excluded { path: path.clone() }));
         }
         match kind {
-            FileType::Directory => self.look_into(path, parent, name, &stat),
+            FileType::Directory => self.look_into(path, parent, name, &stat, coming),
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
                 Ok(target) => Some(self.entry(path, &stat, Some(target.into_bytes()))),
                 Err(Errno::NOENT) => Some(Look::Nothing),
@@ -206,17 +263,23 @@ impl Walk {
     }
 
     /// Opens what was a directory when it was looked at.
-    fn look_into(&self, path: &TreePath, parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Option<Look> {
+    fn look_into(
+        &self,
+        path: &TreePath,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+        coming: Option<Coming>,
+    ) -> Option<Look> {
         let excluded = || Walked::Excluded { path: path.clone() };
         if self.is_foreign(stat) {
             return Some(Look::Closed(Found::from_stat(path.clone(), stat, None)?, excluded()));
         }
-        let opened = open_directory(parent, name).and_then(|handle| Ok((rustix::fs::fstat(&handle)?, handle)));
-        match opened {
-            Ok((stat, handle)) => {
-                let found = Found::from_stat(path.clone(), &stat, None)?;
-                let foreign = self.is_foreign(&stat);
-                Some(if foreign { Look::Closed(found, excluded()) } else { Look::Directory(found, handle) })
+        match coming.and_then(Coming::take).unwrap_or_else(|| Opened::open(parent, name)) {
+            Ok(opened) => {
+                let found = Found::from_stat(path.clone(), &opened.stat, None)?;
+                let foreign = self.is_foreign(&opened.stat);
+                Some(if foreign { Look::Closed(found, excluded()) } else { Look::Directory(found, Box::new(opened)) })
             }
             Err(Errno::NOENT) => Some(Look::Nothing),
             Err(Errno::NOTDIR | Errno::LOOP) => None,
@@ -249,24 +312,30 @@ impl Walk {
 
     /// Takes the next name of the innermost directory; `None` when there was nothing to tell about it.
     fn step(&mut self) -> Result<Option<Walked>> {
-        let Some(level) = self.levels.last() else {
+        let Some(level) = self.levels.last_mut() else {
             self.then = Then::End;
             return Ok(None);
         };
+        let next = level.names.next();
+        let coming = level.coming.pop_front_if(|(number, _)| *number == next).map(|(_, coming)| coming);
+        let was_planned = coming.is_some();
+        let level = &self.levels[self.levels.len() - 1];
         let Some(name) = level.names.peek() else {
             self.leave();
             return Ok(None);
         };
-        let look = self.look(level, name)?;
+        let look = self.look(level, name, coming)?;
         if let Some(level) = self.levels.last_mut() {
             level.names.advance();
+        }
+        if was_planned {
+            self.plan_ahead();
         }
         Ok(match look {
             Look::Nothing => None,
             Look::Entry(walked) => Some(walked),
-            Look::Directory(found, handle) => {
-                let id = DirectoryId { device: found.device, inode: found.inode };
-                self.then = Then::Enter(found.path.clone(), handle, id);
+            Look::Directory(found, opened) => {
+                self.then = Then::Enter(found.path.clone(), opened);
                 Some(Walked::Found(found))
             }
             Look::Closed(found, after) => {
@@ -281,7 +350,7 @@ impl Walk {
             match std::mem::replace(&mut self.then, Then::Look) {
                 Then::Root => return self.find_root().map(Some),
                 Then::Say(walked) => return Ok(Some(walked)),
-                Then::Enter(path, handle, id) => match self.enter(path.clone(), handle, id) {
+                Then::Enter(path, opened) => match self.enter(path.clone(), *opened) {
                     Ok(()) => {}
                     Err(errno) if path.is_root() => return Err(self.root.error(errno)),
                     Err(errno) => return Ok(Some(Walked::Unreadable { path, below: true, error: errno.into() })),
@@ -310,6 +379,11 @@ impl Iterator for Walk {
         }
         next.transpose()
     }
+}
+
+/// The most bytes that a name in a directory may have.
+fn longest_name(directory: &TreePath) -> usize {
+    MAX_PATH_BYTES.saturating_sub(directory.as_bytes().len() + 1)
 }
 
 /// Opens a directory on the way back up: as the parent of the one that is left, or else down from the root.

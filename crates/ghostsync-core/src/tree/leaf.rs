@@ -22,6 +22,13 @@ pub(crate) struct LeafEntry {
     at: usize,
 }
 
+impl LeafEntry {
+    /// Whether none follows it on its leaf.
+    pub(crate) fn is_last(&self) -> bool {
+        self.at + 1 == self.leaf.len()
+    }
+}
+
 impl Deref for LeafEntry {
     type Target = Placed;
 

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::LeafEntry;
 use crate::entry::{ChunkList, MAX_INLINE_CHUNKS};
 use crate::error::{Error, Result};
 use crate::format::page::{
@@ -80,6 +81,18 @@ impl TreeWriter {
     /// # Errors
     /// `Internal` if it is out of order, `Invalid` if it is too large for a page, or the page store's.
     pub(crate) fn push(&mut self, placed: &Placed, pages: &mut dyn PageStore) -> Result<()> {
+        self.add(placed, ends_tree_page(0, &placed.entry.path), pages)
+    }
+
+    /// The same, of an entry that is on a leaf already: one that others follow there ends no page.
+    ///
+    /// # Errors
+    /// As of [`push`](Self::push).
+    pub(crate) fn push_kept(&mut self, kept: &LeafEntry, pages: &mut dyn PageStore) -> Result<()> {
+        self.add(kept, kept.is_last() && ends_tree_page(0, &kept.entry.path), pages)
+    }
+
+    fn add(&mut self, placed: &Placed, ends_page: bool, pages: &mut dyn PageStore) -> Result<()> {
         let path = &placed.entry.path;
         let line =
             entry_line(&placed.entry).map_err(|error| Error::invalid(format!("cannot store {path}: {error}")))?;
@@ -96,7 +109,7 @@ impl TreeWriter {
         leaf.last = path.clone();
         leaf.entries += u64::from(placed.entry.counts());
         leaf.bytes = leaf.bytes.saturating_add(placed.entry.size());
-        if ends_tree_page(0, path) {
+        if ends_page {
             self.finish_page(0, pages)?;
         }
         Ok(())

@@ -45,7 +45,8 @@ impl Assembly<'_, '_> {
                         carried.entry.link = self.groups.of_carried(&placed.entry);
                         placed = carried.into();
                     }
-                    self.write(&placed, seen.as_ref().map(|seen| &seen.found))?;
+                    self.note(&placed, seen.as_ref().map(|seen| &seen.found));
+                    self.tree.push_kept(&placed, &mut self.meta)?;
                 }
                 Some(Waiting::File(file)) => self.write_file(*file)?,
                 Some(Waiting::Link { seen, old }) => self.write_link(&seen, old)?,
@@ -101,7 +102,8 @@ impl Assembly<'_, '_> {
         let placed = file_entry(seen, file, placement, old, unstable);
         self.count(&placed.entry);
         self.compare(&placed.entry, old)?;
-        self.write(&placed, (!seen.racy && !unstable).then_some(&seen.found))
+        self.note(&placed, (!seen.racy && !unstable).then_some(&seen.found));
+        self.tree.push(&placed, &mut self.meta)
     }
 
     /// Counts a file against the parent's entry, now that its content is known.
@@ -131,7 +133,8 @@ impl Assembly<'_, '_> {
         }
     }
 
-    fn write(&mut self, placed: &Placed, found: Option<&Found>) -> Result<()> {
+    /// Notes what later entries, the next run and the pages want to know of one that goes into the tree.
+    fn note(&mut self, placed: &Placed, found: Option<&Found>) {
         let entry = &placed.entry;
         if entry.link.as_ref() == Some(&entry.path)
             && let Some(content) = entry.content()
@@ -145,6 +148,5 @@ impl Assembly<'_, '_> {
         if self.dedup.has_moved() {
             self.meta.note_moved();
         }
-        self.tree.push(placed, &mut self.meta)
     }
 }

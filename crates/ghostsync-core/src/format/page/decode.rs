@@ -64,18 +64,16 @@ pub fn decode_unverified(stored: &[u8]) -> Result<(Page, PageId, u8), FormatErro
     let placements = decode_placements(&body[lines_end + 1..])?;
     let placements = Placements { packs: header.packs, chunks: placements.chunks, pages: placements.pages };
     let text = std::str::from_utf8(lines).map_err(|_| broken("its lines are no text"))?;
-    let split = || text.split_inclusive('\n');
-    if split().nth(MAX_PAGE_LINES).is_some() {
+    let count = memchr::memchr_iter(b'\n', lines).count();
+    if count > MAX_PAGE_LINES {
         return Err(broken(format!("over {MAX_PAGE_LINES} lines")));
     }
     let below = header.level.wrapping_sub(1);
     let page = match (header.kind, header.level) {
-        (Kind::Tree, 0) => Page::Entries(split().map(|line| placements.entry(line)).collect::<Result<_, _>>()?),
-        (Kind::Tree, _) => Page::Children(split().map(|line| placements.child(line, below)).collect::<Result<_, _>>()?),
-        (Kind::List, 0) => Page::Chunks(split().map(|line| placements.chunk_line(line)).collect::<Result<_, _>>()?),
-        (Kind::List, _) => {
-            Page::ListChildren(split().map(|line| placements.list_child(line, below)).collect::<Result<_, _>>()?)
-        }
+        (Kind::Tree, 0) => Page::Entries(decode_lines(text, count, |line| placements.entry(line))?),
+        (Kind::Tree, _) => Page::Children(decode_lines(text, count, |line| placements.child(line, below))?),
+        (Kind::List, 0) => Page::Chunks(decode_lines(text, count, |line| placements.chunk_line(line))?),
+        (Kind::List, _) => Page::ListChildren(decode_lines(text, count, |line| placements.list_child(line, below))?),
     };
     match &page {
         Page::Entries(entries) if !entries.is_sorted_by(|a, b| a.entry.path < b.entry.path) => {
@@ -91,6 +89,19 @@ pub fn decode_unverified(stored: &[u8]) -> Result<(Page, PageId, u8), FormatErro
         _ => {}
     }
     Ok((page, PageId::of(lines), header.level))
+}
+
+/// Decodes each line, of which there are so many.
+fn decode_lines<'a, T>(
+    text: &'a str,
+    count: usize,
+    decode: impl Fn(&'a str) -> Result<T, FormatError>,
+) -> Result<Vec<T>, FormatError> {
+    let mut decoded = Vec::with_capacity(count);
+    for line in text.split_inclusive('\n') {
+        decoded.push(decode(line)?);
+    }
+    Ok(decoded)
 }
 
 struct Placements {

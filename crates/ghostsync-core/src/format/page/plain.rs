@@ -11,11 +11,14 @@ use crate::entry::{ChunkList, Entry, EntryKind, FileContent, FileTime, MAX_FILE_
 use crate::id::{ChunkId, ContentHash, IdMap};
 use crate::tree_path::TreePath;
 
+/// About as many as the row of a chunk has in a line of placements.
+const ROW_BYTES: usize = 96;
+
 /// Encodes an entry, with the line end; `None` if its line is no plain one.
 pub(super) fn encode(entry: &Entry) -> Option<Vec<u8>> {
     let Entry { path, kind, mode, uid, gid, mtime, xattrs, link, unread, unstable } = entry;
     let path = std::str::from_utf8(path.as_bytes()).ok()?;
-    if *unread || *unstable || link.is_some() || !xattrs.is_empty() || path.bytes().any(ends_or_escapes) {
+    if *unread || *unstable || link.is_some() || !xattrs.is_empty() || has_escapes(path.as_bytes()) {
         return None;
     }
     let mut line = Vec::with_capacity(path.len() + 256);
@@ -47,9 +50,10 @@ fn put<T: Serialize>(line: &mut Vec<u8>, name: &[u8], value: &T) -> Option<()> {
     serde_json::to_writer(line, value).ok()
 }
 
-/// Tells whether a byte ends a text of JSON, or is written in it in another way.
-fn ends_or_escapes(byte: u8) -> bool {
-    matches!(byte, b'"' | b'\\' | 0..b' ')
+/// Tells whether there is a byte that ends a text of JSON, or is written in it in another way.
+fn has_escapes(text: &[u8]) -> bool {
+    // To the end in any case: so the processor takes many bytes at once.
+    text.iter().fold(false, |has, byte| has | matches!(byte, b'"' | b'\\' | 0..b' '))
 }
 
 /// Decodes a plain line; `None` for any other.
@@ -97,7 +101,7 @@ pub(super) fn decode(line: &str) -> Option<Entry> {
 pub(super) fn decode_placements(line: &[u8]) -> Option<IdMap<ChunkId, ChunkRow>> {
     let mut rest = Rest(line);
     rest.skip(b"{\"chunks\":{")?;
-    let mut chunks = IdMap::default();
+    let mut chunks = IdMap::with_capacity_and_hasher(line.len() / ROW_BYTES, Default::default());
     let mut before: &[u8] = b"\"";
     while rest.skip(before).is_some() {
         let chunk = std::str::from_utf8(rest.text()?).ok()?.parse().ok()?;
@@ -134,10 +138,9 @@ impl<'a> Rest<'a> {
 
     /// The rest of a text without anything escaped in it, and the quote at its end.
     fn text(&mut self) -> Option<&'a [u8]> {
-        let end = self.0.iter().position(|byte| ends_or_escapes(*byte))?;
-        let (text, rest) = self.0.split_at(end);
+        let (text, rest) = self.0.split_at(memchr::memchr(b'"', self.0)?);
         self.0 = rest.strip_prefix(b"\"")?;
-        Some(text)
+        (!has_escapes(text)).then_some(text)
     }
 }
 
