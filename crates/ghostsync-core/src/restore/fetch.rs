@@ -28,13 +28,13 @@ use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 
 /// Stored bytes of a window.
-const WINDOW_BYTES: u64 = 4 << 20;
+const WINDOW_BYTES: u64 = 5 << 20;
 
 /// Files, chunks and other parts of a window, which take memory of their own.
 const WINDOW_PARTS: usize = 1 << 12;
 
 /// Stored blocks are kept up to so many bytes: those that two windows share, and those of files with equal parts.
-const RECENT_BYTES: usize = 12 << 20;
+const RECENT_BYTES: usize = 8 << 20;
 
 /// A read of a window that has no gaps, and all but the last block of it: which make the window full.
 const ROOM_BYTES: usize = 5 << 20;
