@@ -18,8 +18,11 @@ use crate::source::{Desk, Found, ReadEvent, ReadOutcome, read_file};
 
 /// Threads that read.
 const THREADS: usize = 2;
-/// Chunks of one file that wait for the consumer.
-const CHUNKS_AHEAD: usize = 4;
+/// Small chunks of a large file travel together up to so many bytes: to wake the consumer for each costs more than the
+/// chunk.
+const PARCEL_BYTES: usize = 512 << 10;
+/// Parcels of one file that wait for the consumer.
+const PARCELS_AHEAD: usize = 3;
 /// Files up to this size travel together.
 const SMALL_BYTES: u64 = 128 << 10;
 /// So many of them.
@@ -39,7 +42,7 @@ pub(super) enum News {
 
 enum Job {
     /// A file whose pieces are told as they come.
-    Alone(Found, SyncSender<News>),
+    Alone(Found, SyncSender<Vec<News>>),
     /// Small files, told of when all of them are read.
     Together(Vec<Found>, SyncSender<Vec<Small>>),
 }
@@ -61,7 +64,7 @@ struct Open {
 /// A small file that was read, or turned out to be a large one that is still being read.
 enum Small {
     Read(Vec<News>),
-    Grown(Receiver<News>),
+    Grown(Receiver<Vec<News>>),
 }
 
 /// Small files that are read together; the consumer takes them in order.
@@ -72,10 +75,67 @@ pub(super) struct Batch {
 
 /// One file that is being read.
 pub(super) enum Reading {
-    Alone(Receiver<News>),
+    Alone(Parcels),
     /// It was not looked at yet.
     Together(Rc<Batch>),
     Read(std::vec::IntoIter<News>),
+}
+
+/// The news of a file as they arrive.
+pub(super) struct Parcels {
+    receiver: Receiver<Vec<News>>,
+    open: std::vec::IntoIter<News>,
+}
+
+impl Parcels {
+    fn new(receiver: Receiver<Vec<News>>) -> Self {
+        Self { receiver, open: Vec::new().into_iter() }
+    }
+
+    /// `None` if the reading thread ended.
+    fn next(&mut self) -> Option<News> {
+        loop {
+            match self.open.next() {
+                Some(news) => return Some(news),
+                None => self.open = self.receiver.recv().ok()?.into_iter(),
+            }
+        }
+    }
+}
+
+/// The other end: fills parcels.
+struct Parceling {
+    sender: SyncSender<Vec<News>>,
+    parcel: Vec<News>,
+    bytes: usize,
+}
+
+/// Nobody takes what is read: the consumer has failed, and says why.
+struct NobodyTakes;
+
+impl From<NobodyTakes> for Error {
+    fn from(NobodyTakes: NobodyTakes) -> Self {
+        Self::internal("nobody takes what is read")
+    }
+}
+
+impl Parceling {
+    fn new(sender: SyncSender<Vec<News>>) -> Self {
+        Self { sender, parcel: Vec::new(), bytes: 0 }
+    }
+
+    fn push(&mut self, news: News) -> std::result::Result<(), NobodyTakes> {
+        if let News::Event(ReadEvent::Chunk { bytes, .. }) = &news {
+            self.bytes += bytes.len();
+        }
+        let is_full = self.bytes >= PARCEL_BYTES || matches!(news, News::Done(..));
+        self.parcel.push(news);
+        if is_full {
+            self.bytes = 0;
+            self.sender.send(std::mem::take(&mut self.parcel)).map_err(|_| NobodyTakes)?;
+        }
+        Ok(())
+    }
 }
 
 impl Readers {
@@ -99,9 +159,9 @@ impl Readers {
         let bytes = size_of(found);
         if bytes > SMALL_BYTES {
             self.send_open()?;
-            let (news, receiver) = sync_channel(CHUNKS_AHEAD);
+            let (news, receiver) = sync_channel(PARCELS_AHEAD);
             self.send(Job::Alone(found.clone(), news))?;
-            return Ok(Reading::Alone(receiver));
+            return Ok(Reading::Alone(Parcels::new(receiver)));
         }
         let mut open = self.open.borrow_mut();
         let filling = open.get_or_insert_with(|| {
@@ -125,13 +185,13 @@ impl Readers {
         let ended = || Error::internal("a reading thread ended");
         loop {
             match reading {
-                Reading::Alone(news) => return news.recv().map_err(|_| ended()),
+                Reading::Alone(news) => return news.next().ok_or_else(ended),
                 Reading::Read(news) => return news.next().ok_or_else(ended),
                 Reading::Together(batch) => {
                     let next = batch.read.borrow_mut().next();
                     match next {
                         Some(Small::Read(news)) => *reading = Reading::Read(news.into_iter()),
-                        Some(Small::Grown(news)) => *reading = Reading::Alone(news),
+                        Some(Small::Grown(news)) => *reading = Reading::Alone(Parcels::new(news)),
                         None => {}
                     }
                     let Reading::Together(batch) = reading else { continue };
@@ -162,11 +222,9 @@ fn work(queue: &Mutex<Receiver<Job>>, context: &Context, mut desk: Desk) {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
             Ok(Job::Alone(found, news)) => {
-                let done = read(context, &mut desk, &found, &mut |event| {
-                    // Nobody listens any more: the consumer has failed, and says why.
-                    news.send(News::Event(event)).map_err(|_| Error::internal("nobody takes what is read"))
-                });
-                drop(news.send(done));
+                let mut news = Parceling::new(news);
+                let done = read(context, &mut desk, &found, &mut |event| Ok(news.push(News::Event(event))?));
+                let _ = news.push(done);
             }
             Ok(Job::Together(files, sender)) => read_together(context, &mut desk, &files, &sender),
             Err(_) => return,
@@ -180,30 +238,27 @@ fn read_together(context: &Context, desk: &mut Desk, files: &[Found], sender: &S
     for found in files {
         let mut news = Vec::with_capacity(3);
         let mut bytes = 0;
-        let mut grown: Option<SyncSender<News>> = None;
-        let nobody = || Error::internal("nobody takes what is read");
+        let mut grown: Option<Parceling> = None;
         let done = read(context, desk, found, &mut |event| {
             match &event {
                 ReadEvent::Begin => (bytes, news) = (0, Vec::with_capacity(3)),
                 ReadEvent::Chunk { bytes: chunk, .. } => bytes += chunk.len(),
             }
-            if let Some(grown) = &grown {
-                return grown.send(News::Event(event)).map_err(|_| nobody());
+            if let Some(grown) = &mut grown {
+                return Ok(grown.push(News::Event(event))?);
             }
             news.push(News::Event(event));
             if bytes <= GROWN_BYTES {
                 return Ok(());
             }
-            let (pieces, receiver) = sync_channel(CHUNKS_AHEAD);
+            let (parcels, receiver) = sync_channel(PARCELS_AHEAD);
             together.push(Small::Grown(receiver));
-            sender.send(std::mem::take(&mut together)).map_err(|_| nobody())?;
-            let sent =
-                std::mem::take(&mut news).into_iter().try_for_each(|news| pieces.send(news).map_err(|_| nobody()));
-            grown = Some(pieces);
-            sent
+            sender.send(std::mem::take(&mut together)).map_err(|_| NobodyTakes)?;
+            let sent = grown.insert(Parceling::new(parcels));
+            Ok(std::mem::take(&mut news).into_iter().try_for_each(|news| sent.push(news))?)
         });
         match grown {
-            Some(pieces) => drop(pieces.send(done)),
+            Some(mut parcels) => drop(parcels.push(done)),
             None => {
                 news.push(done);
                 together.push(Small::Read(news));

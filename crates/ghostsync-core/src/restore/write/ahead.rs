@@ -10,8 +10,8 @@ use crate::id::ChunkId;
 use crate::pack::{BlockRef, VerifiedChunks};
 use crate::recycled::Recycled;
 
-/// Decoded blocks that wait to be written.
-const BLOCKS_AHEAD: usize = 5;
+/// Decoded bytes of a piece that wait to be written, about; more, if two blocks have more.
+const AHEAD_BYTES: u64 = 8 << 20;
 
 /// A piece of fewer blocks is not worth a thread.
 const MIN_BLOCKS: usize = 4;
@@ -31,7 +31,7 @@ pub(super) fn each_chunk(
         return groups(chunks).try_for_each(|group| write_all(decode(rooms, group)?));
     }
     std::thread::scope(|scope| {
-        let (sender, decoded) = sync_channel(BLOCKS_AHEAD);
+        let (sender, decoded) = sync_channel(blocks_ahead(chunks));
         scope.spawn(|| {
             // Owned here, so that the other side sees the end of it.
             let sender = sender;
@@ -49,6 +49,13 @@ pub(super) fn each_chunk(
         // Whatever ends this early drops the receiver, which ends the thread.
         Ok(())
     })
+}
+
+/// So many blocks wait at most.
+fn blocks_ahead(chunks: &Group) -> usize {
+    let bytes = |group: &Group| group.iter().map(|(_, placement)| u64::from(placement.bytes)).sum::<u64>();
+    let largest = groups(chunks).map(bytes).max().unwrap_or(0);
+    usize::try_from(AHEAD_BYTES / largest.max(1)).unwrap_or(usize::MAX).clamp(2, groups(chunks).count())
 }
 
 fn groups(chunks: &Group) -> impl Iterator<Item = &Group> {
