@@ -103,16 +103,25 @@ impl Shown {
 /// # Errors
 /// What keeps it from beginning.
 pub fn run(args: &CampaignArgs) -> Result<u64, Wrong> {
-    let shown = show(args)?;
+    let shown = show(args, Failed::Keep)?;
     shown.print();
     Ok(shown.failed())
+}
+
+/// What is done with the folder of a run that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// Somebody will look at it.
+    Keep,
+    /// It was meant to fail.
+    Remove,
 }
 
 /// Runs it. Several may run at once.
 ///
 /// # Errors
 /// What keeps it from beginning.
-pub(crate) fn show(args: &CampaignArgs) -> Result<Shown, Wrong> {
+pub(crate) fn show(args: &CampaignArgs, failed: Failed) -> Result<Shown, Wrong> {
     let programs = programs(args)?;
     let (network, _held) = network()?;
     let scenarios = if args.scenario.is_empty() { Scenario::value_variants() } else { args.scenario.as_slice() };
@@ -158,8 +167,9 @@ pub(crate) fn show(args: &CampaignArgs) -> Result<Shown, Wrong> {
                     };
                     let begun = Instant::now();
                     let outcome = one(&plan);
-                    tell(&name, args, &plan, &outcome);
-                    if !args.keep && !outcome.is_failure() {
+                    let keeps = args.keep || (outcome.is_failure() && failed == Failed::Keep);
+                    tell(&name, args, &plan, &outcome, keeps);
+                    if !keeps {
                         let _ = std::fs::remove_dir_all(&plan.folder);
                     }
                     if let Ok(mut shown) = shown.lock() {
@@ -175,7 +185,7 @@ pub(crate) fn show(args: &CampaignArgs) -> Result<Shown, Wrong> {
     });
     drop(server);
     let shown = shown.into_inner().map_err(|_| "a run panicked")?;
-    if !args.keep && shown.failed() == 0 {
+    if !args.keep && (shown.failed() == 0 || failed == Failed::Remove) {
         let _ = std::fs::remove_dir_all(&base);
     }
     Ok(Shown { seconds: began.elapsed().as_secs_f64(), ..shown })
@@ -250,7 +260,7 @@ fn judged(plan: &RunPlan<'_>, finished: &Finished) -> Result<Outcome, Wrong> {
     Ok(outcome)
 }
 
-fn tell(name: &str, args: &CampaignArgs, plan: &RunPlan<'_>, outcome: &Outcome) {
+fn tell(name: &str, args: &CampaignArgs, plan: &RunPlan<'_>, outcome: &Outcome, keeps: bool) {
     if !outcome.is_failure() {
         return;
     }
@@ -262,11 +272,11 @@ fn tell(name: &str, args: &CampaignArgs, plan: &RunPlan<'_>, outcome: &Outcome) 
     .flatten()
     .collect();
     let wrong: Vec<&str> = outcome.wrong.iter().take(4).map(String::as_str).collect();
+    let kept = if keeps { format!("\n  kept: {}", plan.folder.display()) } else { String::new() };
     eprintln!(
-        "FAILED {name}: {} ({} in all)\n  kept: {}\n  again: podsim campaign --keep --scenario {} --setup {} --seed {} --runs 1{}",
+        "FAILED {name}: {} ({} in all){kept}\n  again: podsim campaign --keep --scenario {} --setup {} --seed {} --runs 1{}",
         wrong.join("\n  "),
         outcome.wrong.len(),
-        plan.folder.display(),
         label(plan.scenario),
         label(plan.setup),
         plan.seed,

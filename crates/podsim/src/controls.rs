@@ -1,7 +1,7 @@
 //! Negative controls: something is done wrong, and the judge must find it. All at once: they mostly sleep.
 
 use crate::Wrong;
-use crate::campaign::{self, CampaignArgs};
+use crate::campaign::{self, CampaignArgs, Failed};
 use crate::pod::Control;
 use crate::scenario::Scenario;
 use crate::setup::Setup;
@@ -23,7 +23,7 @@ pub fn run(args: &CampaignArgs) -> Result<bool, Wrong> {
             let mut args = args.clone();
             (args.scenario, args.setup) = (vec![scenario], vec![setup]);
             (args.control, args.max_wait) = (control, max_wait.map(str::to_owned));
-            scope.spawn(move || campaign::show(&args))
+            scope.spawn(move || campaign::show(&args, Failed::Remove))
         });
         running.into_iter().map(|control| control.join().map_err(|_| "a control panicked")).collect()
     });
