@@ -48,6 +48,9 @@ pub struct CampaignArgs {
     /// Seconds between two runs of `rclone sync`
     #[arg(long, default_value = "15")]
     rclone_seconds: u64,
+    /// Seconds for which the store is away, and pods with a grace period of 150 s [default: 3 to 12, and 30 s]
+    #[arg(long)]
+    outage_seconds: Option<u64>,
     /// The program `ghostsync-k8s` [default: the one beside this program]
     #[arg(long)]
     ghostsync_k8s: Option<PathBuf>,
@@ -210,7 +213,8 @@ fn programs(args: &CampaignArgs) -> Result<Programs, Wrong> {
         return Err(format!("{} is not there: scripts/tools.sh rclone", rclone.display()).into());
     }
     let (max_wait, rclone_seconds) = (args.max_wait.clone(), args.rclone_seconds);
-    Ok(Programs { podsim, ghostsync, rclone, max_wait, rclone_seconds })
+    let outage_seconds = args.outage_seconds;
+    Ok(Programs { podsim, ghostsync, rclone, max_wait, rclone_seconds, outage_seconds })
 }
 
 /// The second byte of addresses that no other campaign on this machine uses, held as long as what comes with it lives.
@@ -267,6 +271,7 @@ fn tell(name: &str, args: &CampaignArgs, plan: &RunPlan<'_>, outcome: &Outcome, 
     let more: Vec<String> = [
         args.control.map(|control| format!(" --control {}", label(control))),
         args.max_wait.as_ref().map(|wait| format!(" --max-wait {wait}")),
+        args.outage_seconds.map(|seconds| format!(" --outage-seconds {seconds}")),
     ]
     .into_iter()
     .flatten()

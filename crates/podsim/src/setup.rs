@@ -48,6 +48,8 @@ pub struct Programs {
     pub max_wait: Option<String>,
     /// Between two runs of `rclone sync`.
     pub rclone_seconds: u64,
+    /// How long the store is away; 3 to 12 s if nothing is said.
+    pub outage_seconds: Option<u64>,
 }
 
 /// What one pod is like.

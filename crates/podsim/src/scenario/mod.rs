@@ -206,6 +206,7 @@ impl Run<'_> {
     fn store_down(&mut self) -> Result<(), Wrong> {
         let way = if self.random.percent(50) { Way::Refused } else { Way::Still };
         let outage = self.random.between(3.0, 12.0);
+        let outage = self.programs.outage_seconds.map_or(outage, Duration::from_secs);
         let old = self.start(|_| {})?;
         self.pause(2.0, 8.0);
         match self.random.below(3) {

@@ -26,7 +26,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// A run: a store of its own, and pods that come and go.
 pub(super) struct Run<'a> {
     setup: Setup,
-    programs: &'a Programs,
+    pub(super) programs: &'a Programs,
     pub(super) control: Option<Control>,
     folder: PathBuf,
     /// The first three bytes of the pods' addresses.
@@ -140,7 +140,8 @@ impl<'a> Run<'a> {
             ip: IpAddr::V4(Ipv4Addr::new(a, b, c, self.pods)),
             folder: self.folder.join(&name),
             name,
-            grace_seconds: 30,
+            // As the manifests have it, where the store is away for long.
+            grace_seconds: if self.programs.outage_seconds.is_some() { 150 } else { 30 },
             wait_predecessor: Duration::from_secs(40),
             limit_download: None,
             app: app.to_vec(),
