@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use self::ahead::{Ahead, Coming, Opened};
 use super::excludes::{Excludes, Matcher};
 use super::found::{Found, Walked, kind_of};
-use super::handle::{SourceRoot, id_of, open_beneath};
+use super::handle::{SourceRoot, id_of, open_beneath, stat};
 use super::names::Names;
 use super::never::Never;
 use super::xattr;
@@ -219,7 +219,7 @@ impl Walk {
         let hidden = level.is_cache && name != CACHE_TAG;
         let mut known = level.looks.get(level.names.next()).copied();
         for _ in 0..MAX_LOOKS {
-            let looked = known.take().unwrap_or_else(|| ahead::look(handle, name));
+            let looked = known.take().unwrap_or_else(|| stat(handle, name.to_bytes()));
             if let Some(look) = self.look_once(&path, handle, name, looked, coming.take(), hidden) {
                 return Ok(look);
             }

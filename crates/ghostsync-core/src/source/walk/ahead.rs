@@ -11,9 +11,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::{AtFlags, Stat};
+use rustix::fs::Stat;
 
-use crate::source::handle::open_directory;
+use crate::source::handle::{open_directory, stat};
 use crate::source::names::Names;
 
 /// Directories that are open and that the walk has not come to.
@@ -44,15 +44,10 @@ impl Opened {
         if let Ok(names) = &names
             && names.len() <= MAX_LOOKS
         {
-            self.looks = names.all().map(|name| look(self.handle.as_fd(), name)).collect();
+            self.looks = names.all().map(|name| stat(self.handle.as_fd(), name.to_bytes())).collect();
         }
         Self { names: Some(names), ..self }
     }
-}
-
-/// Looks at an entry, and follows no link.
-pub(super) fn look(directory: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Stat> {
-    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
 }
 
 /// The thread, as long as the walk goes on.
