@@ -10,7 +10,7 @@ use crate::format::FormatError;
 use crate::format::page::{EncodedPage, PageBuilder};
 
 /// Pages that wait for the thread, and that wait for whoever takes them.
-const WAITING: usize = 4;
+const WAITING: usize = 16;
 
 /// Encodes pages.
 #[derive(Debug, Default)]

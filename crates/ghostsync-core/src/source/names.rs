@@ -1,6 +1,7 @@
 //! The names in one directory: listed at once, sorted, compact.
 
 use std::ffi::CStr;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{FileType, RawDir};
@@ -18,7 +19,6 @@ pub(super) struct Names {
     bytes: Vec<u8>,
     /// Where each name lies, sorted by name.
     places: Vec<Place>,
-    next: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,45 +73,30 @@ impl Names {
         CStr::from_bytes_with_nul(self.bytes.get(place.begin..=place.begin + usize::from(place.bytes))?).ok()
     }
 
-    /// Tells whether a name is among them, taken or not.
+    /// Tells whether a name is among them.
     pub(super) fn contains(&self, name: &CStr) -> bool {
         self.places.binary_search_by(|place| self.at(place).cmp(&Some(name))).is_ok()
     }
 
-    /// How many there are, taken or not.
+    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// All of them, taken or not.
-    pub(super) fn all(&self) -> impl Iterator<Item = &CStr> {
-        self.places.iter().filter_map(|place| self.at(place))
+    /// The name of a number.
+    pub(super) fn get(&self, number: usize) -> Option<&CStr> {
+        self.at(self.places.get(number)?)
+    }
+
+    /// The names of these numbers.
+    pub(super) fn range(&self, numbers: Range<usize>) -> impl Iterator<Item = &CStr> {
+        self.places.get(numbers).into_iter().flatten().filter_map(|place| self.at(place))
     }
 
     /// The names of directories from a number on, with their numbers, as far as the listing has told which are.
     pub(super) fn directories(&self, from: usize) -> impl Iterator<Item = (usize, &CStr)> {
         let places = self.places.iter().enumerate().skip(from);
         places.filter(|(_, place)| place.is_directory).filter_map(|(number, place)| Some((number, self.at(place)?)))
-    }
-
-    /// Tells whether all were taken.
-    pub(super) fn is_done(&self) -> bool {
-        self.next >= self.places.len()
-    }
-
-    /// The number of the next name.
-    pub(super) fn next(&self) -> usize {
-        self.next
-    }
-
-    /// The next name, without taking it.
-    pub(super) fn peek(&self) -> Option<&CStr> {
-        self.at(self.places.get(self.next)?)
-    }
-
-    /// Takes the next name.
-    pub(super) fn advance(&mut self) {
-        self.next += 1;
     }
 }
 
@@ -127,14 +112,10 @@ mod tests {
         }
         names.sort();
         assert_eq!(names.directories(0).collect::<Vec<_>>(), [(2, c"a-")]);
-        assert_eq!((names.directories(3).count(), names.all().count()), (0, names.len()));
+        assert_eq!((names.directories(3).count(), names.len()), (0, 5));
         assert!(names.contains(c"a-") && !names.contains(c"c"));
-        let mut taken = Vec::new();
-        while let Some(name) = names.peek() {
-            taken.push(name.to_owned());
-            names.advance();
-        }
-        assert_eq!(taken, [c"A", c"a", c"a-", c"b", c"\xff"].map(CStr::to_owned));
-        assert!(names.is_done());
+        let all: Vec<_> = names.range(0..names.len()).collect();
+        assert_eq!(all, [c"A", c"a", c"a-", c"b", c"\xff"]);
+        assert_eq!((names.get(4), names.get(5)), (Some(c"\xff"), None));
     }
 }

@@ -9,6 +9,7 @@
 //! What lies a few directories [`ahead`] is looked at by a thread of its own where that is asked for.
 
 mod ahead;
+mod looks;
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
@@ -20,6 +21,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use self::ahead::{Ahead, Coming, Opened};
+use self::looks::{Looks, SLICE, Slice};
 use super::excludes::{Excludes, Matcher};
 use super::found::{Found, Walked, kind_of};
 use super::handle::{SourceRoot, id_of, open_beneath, stat};
@@ -67,9 +69,12 @@ struct Level {
     path: TreePath,
     id: DirectoryId,
     handle: Handle,
-    names: Names,
-    /// What each name was found to be, as far as that is known.
-    looks: Vec<rustix::io::Result<Stat>>,
+    names: Arc<Names>,
+    /// The number of the next name.
+    next: usize,
+    /// What the names are found to be, if that is not left to the walk alone, and the slice that it is at.
+    looks: Option<Arc<Looks>>,
+    slice: std::vec::IntoIter<rustix::io::Result<Stat>>,
     /// Directories in it that were planned ahead, by the numbers of their names, and up to which number all are.
     coming: VecDeque<(usize, Coming)>,
     planned: usize,
@@ -103,6 +108,21 @@ enum Look {
     Directory(Found, Box<Opened>),
     /// A directory whose content is not looked at: what to say after the directory itself.
     Closed(Found, Walked),
+}
+
+impl Level {
+    /// What the next name was found to be, if another has looked at it, or could have.
+    fn known(&mut self, ahead: Option<&mut Ahead>) -> Option<rustix::io::Result<Stat>> {
+        let looks = self.looks.as_ref()?;
+        self.slice.next().or_else(|| {
+            let (slice, is_wanted) = looks.take();
+            if let Some(ahead) = ahead.filter(|_| is_wanted) {
+                ahead.look(looks);
+            }
+            self.slice = slice.into_iter();
+            self.slice.next()
+        })
+    }
 }
 
 impl Walk {
@@ -152,21 +172,25 @@ impl Walk {
 
     /// Lists a directory, and makes it the one that is gone through.
     fn enter(&mut self, path: TreePath, opened: Opened) -> rustix::io::Result<()> {
-        let Opened { handle, stat, names, looks } = opened;
+        let Opened { handle, stat, names, mut looks } = opened;
         let id = id_of(&stat);
-        let names = match names.unwrap_or_else(|| Names::list(handle.as_fd(), longest_name(&path))) {
+        let names = match names.unwrap_or_else(|| Names::list(handle.as_fd(), longest_name(&path)).map(Arc::new)) {
             // Removed after it was opened: it was empty then. A root that was removed is no empty source.
-            Err(Errno::NOENT) if !path.is_root() => Names::default(),
+            Err(Errno::NOENT) if !path.is_root() => Arc::default(),
             other => other?,
         };
         let is_cache = self.caches && names.contains(CACHE_TAG) && has_cache_tag(handle.as_fd());
         self.never.enter(&path, id);
-        let (handle, coming) = (Handle::Open(Arc::new(handle)), VecDeque::new());
-        self.levels.push(Level { path, id, handle, names, looks, coming, planned: 0, is_cache });
+        if let Some(ahead) = self.ahead.as_mut().filter(|_| looks.is_none() && names.len() > SLICE) {
+            let planned = looks.insert(Looks::planned(&handle, &names));
+            ahead.look(planned);
+        }
+        let (handle, slice, coming) = (Handle::Open(handle), Slice::new().into_iter(), VecDeque::new());
+        self.levels.push(Level { path, id, handle, names, next: 0, looks, slice, coming, planned: 0, is_cache });
         self.plan_ahead();
         let deep = self.levels.len().checked_sub(MAX_OPEN + 1);
         if let Some(level) = deep.and_then(|deep| self.levels.get_mut(deep)) {
-            level.handle = Handle::Closed;
+            (level.handle, level.looks) = (Handle::Closed, None);
         }
         Ok(())
     }
@@ -197,7 +221,7 @@ impl Walk {
     fn leave(&mut self) {
         let left = self.levels.pop();
         let Some(level) = self.levels.last_mut() else { return };
-        if !level.names.is_done() && matches!(level.handle, Handle::Closed) {
+        if level.next < level.names.len() && matches!(level.handle, Handle::Closed) {
             level.handle = match reopen(&self.root, level, left.as_ref()) {
                 Ok(handle) => Handle::Open(Arc::new(handle)),
                 Err(errno) => Handle::Lost(errno),
@@ -206,7 +230,13 @@ impl Walk {
     }
 
     /// Looks at one name of a directory, or takes what is known of it already.
-    fn look(&self, level: &Level, name: &CStr, mut coming: Option<Coming>) -> Result<Look> {
+    fn look(
+        &self,
+        level: &Level,
+        name: &CStr,
+        mut known: Option<rustix::io::Result<Stat>>,
+        mut coming: Option<Coming>,
+    ) -> Result<Look> {
         let path = level.path.join(name.to_bytes()).map_err(|error| Error::internal(error.to_string()))?;
         if self.never.hides(&path) {
             return Ok(Look::Nothing);
@@ -217,7 +247,6 @@ impl Walk {
             Handle::Lost(errno) => return Ok(self.unreadable(path, *errno)),
         };
         let hidden = level.is_cache && name != CACHE_TAG;
-        let mut known = level.looks.get(level.names.next()).copied();
         for _ in 0..MAX_LOOKS {
             let looked = known.take().unwrap_or_else(|| stat(handle, name.to_bytes()));
             if let Some(look) = self.look_once(&path, handle, name, looked, coming.take(), hidden) {
@@ -316,17 +345,17 @@ impl Walk {
             self.then = Then::End;
             return Ok(None);
         };
-        let next = level.names.next();
-        let coming = level.coming.pop_front_if(|(number, _)| *number == next).map(|(_, coming)| coming);
+        let coming = level.coming.pop_front_if(|(number, _)| *number == level.next).map(|(_, coming)| coming);
         let was_planned = coming.is_some();
+        let known = level.known(self.ahead.as_mut());
         let level = &self.levels[self.levels.len() - 1];
-        let Some(name) = level.names.peek() else {
+        let Some(name) = level.names.get(level.next) else {
             self.leave();
             return Ok(None);
         };
-        let look = self.look(level, name, coming)?;
+        let look = self.look(level, name, known, coming)?;
         if let Some(level) = self.levels.last_mut() {
-            level.names.advance();
+            level.next += 1;
         }
         if was_planned {
             self.plan_ahead();

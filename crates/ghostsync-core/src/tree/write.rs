@@ -17,7 +17,7 @@ use crate::id::ChunkId;
 use crate::tree_path::TreePath;
 
 /// Leaves that may be on their way into a pack.
-const LEAVES_AHEAD: usize = 4;
+const LEAVES_AHEAD: usize = 16;
 
 /// Takes finished pages.
 pub(crate) trait PageStore {

@@ -8,43 +8,43 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use rustix::fs::Stat;
 
-use crate::source::handle::{open_directory, stat};
+use super::looks::Looks;
+use crate::source::handle::open_directory;
 use crate::source::names::Names;
 
 /// Directories that are open and that the walk has not come to.
 const MAX_OPEN: usize = 16;
-/// A directory of more entries is listed alone: what is known of one takes memory.
-const MAX_LOOKS: usize = 1024;
+/// Slices of each of them that are looked at before the walk comes to it: what is known of an entry takes memory.
+const SLICES: usize = 4;
 
 /// A directory that was opened, and what of it was found at the same time.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub(super) handle: OwnedFd,
+    pub(super) handle: Arc<OwnedFd>,
     pub(super) stat: Stat,
-    pub(super) names: Option<rustix::io::Result<Names>>,
-    /// What each name was found to be, in their order, or nothing.
-    pub(super) looks: Vec<rustix::io::Result<Stat>>,
+    pub(super) names: Option<rustix::io::Result<Arc<Names>>>,
+    pub(super) looks: Option<Arc<Looks>>,
 }
 
 impl Opened {
     /// Opens a directory, and looks at it.
     pub(super) fn open(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Self> {
         let handle = open_directory(parent, name)?;
-        Ok(Self { stat: rustix::fs::fstat(&handle)?, handle, names: None, looks: Vec::new() })
+        Ok(Self { stat: rustix::fs::fstat(&handle)?, handle: Arc::new(handle), names: None, looks: None })
     }
 
     /// Lists it and looks at what is in it, too.
     fn look(mut self, most_bytes: usize) -> Self {
-        let names = Names::list(self.handle.as_fd(), most_bytes);
-        if let Ok(names) = &names
-            && names.len() <= MAX_LOOKS
-        {
-            self.looks = names.all().map(|name| stat(self.handle.as_fd(), name.to_bytes())).collect();
+        let names = Names::list(self.handle.as_fd(), most_bytes).map(Arc::new);
+        if let Ok(names) = &names {
+            let looks = Looks::planned(&self.handle, names);
+            looks.work(SLICES);
+            self.looks = Some(looks);
         }
         Self { names: Some(names), ..self }
     }
@@ -65,6 +65,8 @@ struct Plans(Mutex<Planned>, Condvar);
 struct Planned {
     /// What is to be opened, the nearest last.
     jobs: Vec<Job>,
+    /// Directories that the walk is in, the innermost last.
+    entered: Vec<Weak<Looks>>,
     /// How many are open, or are being opened.
     open: usize,
     is_over: bool,
@@ -108,14 +110,25 @@ impl Ahead {
             (Job { parent, name, most_bytes, is_begun, opened: sender }, coming)
         };
         let (jobs, coming): (Vec<_>, Vec<_>) = names.iter().map(plan).unzip();
-        self.plans.lock().jobs.extend(jobs.into_iter().rev());
+        if !coming.is_empty() {
+            self.tell(|planned| planned.jobs.extend(jobs.into_iter().rev()));
+        }
+        coming
+    }
+
+    /// Has more looked at in a directory that the walk is in, before anything else.
+    pub(super) fn look(&mut self, looks: &Arc<Looks>) {
+        self.tell(|planned| planned.entered.push(Arc::downgrade(looks)));
+    }
+
+    fn tell(&mut self, plan: impl FnOnce(&mut Planned)) {
+        plan(&mut self.plans.lock());
         self.plans.1.notify_all();
-        if self.thread.is_none() && !coming.is_empty() {
+        if self.thread.is_none() {
             let plans = Arc::clone(&self.plans);
             // Where no thread can be had, the walk does everything.
             self.thread = std::thread::Builder::new().name("walk-ahead".into()).spawn(move || plans.work()).ok();
         }
-        coming
     }
 }
 
@@ -133,6 +146,15 @@ impl Plans {
     fn work(&self) {
         let mut planned = self.lock();
         while !planned.is_over {
+            if let Some(entered) = planned.entered.pop() {
+                drop(planned);
+                // The walk may have left it.
+                if let Some(looks) = entered.upgrade() {
+                    looks.work(usize::MAX);
+                }
+                planned = self.lock();
+                continue;
+            }
             let job = if planned.open < MAX_OPEN { planned.jobs.pop() } else { None };
             let Some(job) = job else {
                 planned = self.1.wait(planned).unwrap_or_else(PoisonError::into_inner);

@@ -125,6 +125,24 @@ proptest! {
 }
 
 #[test]
+fn a_directory_of_any_size_is_found_whole() {
+    for files in [SLICE - 1, SLICE, SLICE + 1, 20 * SLICE + 3] {
+        let names: Vec<String> =
+            (0..files).map(|number| format!("d/{number:05}")).chain(["d/00300-/x".into()]).collect();
+        let directory = make(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        // As what is looked into, and as the root.
+        for (root, most) in [(directory.path().to_owned(), files + 4), (directory.path().join("d"), files + 3)] {
+            let found = walk(&root, &Excludes::default());
+            assert_eq!(found.len(), most, "{files} files");
+            let sizes = found.iter().filter(
+                |walked| matches!(walked, Walked::Found(Found { kind: FoundKind::File { size }, .. }) if *size > 0),
+            );
+            assert_eq!(sizes.count(), files + 1, "{files} files");
+        }
+    }
+}
+
+#[test]
 fn an_excluded_directory_stands_for_what_lies_below() {
     let directory = make(&["build/x/y", "keep/a.tmp", "keep/b", "top"]);
     let walked = walk(directory.path(), &excluding(&["build/", "*.tmp"]));
