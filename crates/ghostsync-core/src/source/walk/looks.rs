@@ -109,7 +109,7 @@ mod tests {
         }
         let handle = Arc::new(OwnedFd::from(std::fs::File::open(directory.path()).expect("opened")));
         let names = Arc::new(Names::list(handle.as_fd(), 255).expect("listed"));
-        for most_waiting in [0, 1, usize::MAX] {
+        for most_waiting in [0, 1, usize::MAX].repeat(20) {
             let looks = Looks::planned(&handle, &names);
             std::thread::scope(|scope| {
                 scope.spawn(|| looks.work(most_waiting));
