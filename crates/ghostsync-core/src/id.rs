@@ -65,10 +65,21 @@ static HEX_PAIRS: [[u8; 2]; 256] = {
 
 /// Writes bytes as digits, of which there must be twice as many.
 fn write_hex<'a>(bytes: &[u8], text: &'a mut [u8]) -> Option<&'a str> {
-    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+    write_digits(bytes, text);
+    std::str::from_utf8(text).ok()
+}
+
+fn write_digits(bytes: &[u8], digits: &mut [u8]) {
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
         *pair = HEX_PAIRS[usize::from(*byte)];
     }
-    std::str::from_utf8(text).ok()
+}
+
+/// Appends the digits of an id to a text.
+pub(crate) fn push_hex(id: &[u8; 32], text: &mut Vec<u8>) {
+    let mut digits = [0; 64];
+    write_digits(id, &mut digits);
+    text.extend_from_slice(&digits);
 }
 
 /// Takes an id where it stands in a text: a string of its own for each would cost as much as all else.

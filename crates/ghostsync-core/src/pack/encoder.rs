@@ -10,7 +10,7 @@ use crate::format::FormatError;
 use crate::format::page::{EncodedPage, PageBuilder};
 
 /// Pages that wait for the thread, and that wait for whoever takes them.
-const WAITING: usize = 16;
+const WAITING: usize = 8;
 
 /// Encodes pages.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl PageEncoder {
         Self { thread: Some(Thread { jobs, done }), encoded: VecDeque::new() }
     }
 
-    /// Begins to encode a page. No more than four may be begun and not taken.
+    /// Begins to encode a page. No more than eight may be begun and not taken.
     pub(super) fn begin(&mut self, page: PageBuilder) -> Result<()> {
         match &self.thread {
             Some(thread) => thread.jobs.send(page).map_err(|_| ended()),

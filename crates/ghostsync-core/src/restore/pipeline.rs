@@ -106,7 +106,7 @@ impl Pipeline {
         let mut scouts = Vec::new();
         for number in 0..SCOUTS {
             let scout = Scout::new(number, self.selection.clone(), destination);
-            let (to_next, next) = mpsc::channel(1);
+            let (to_next, next) = mpsc::channel(4);
             let before = std::mem::replace(&mut news, next);
             scouts.push(spawn_blocking(move || scout.run(before, &to_next)));
         }

@@ -344,7 +344,7 @@ impl ChunkReader {
                 reader.inline = chunks.iter().copied().zip(placements.iter().copied()).collect();
             }
             (Placement::List(root), ChunkList::Pages { count, .. }) => {
-                reader.stack.push((*root, None));
+                reader.stack.push((**root, None));
                 reader.chunks_left = *count;
                 return reader;
             }

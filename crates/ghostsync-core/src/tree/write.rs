@@ -11,13 +11,13 @@ use crate::entry::{ChunkList, MAX_INLINE_CHUNKS};
 use crate::error::{Error, Result};
 use crate::format::page::{
     Child, ChunkPlacement, ListChild, PageBuilder, PageRef, Placed, Placement, child_line_bytes, ends_list_page,
-    ends_tree_page, entry_line,
+    ends_tree_page, put_entry_line,
 };
 use crate::id::ChunkId;
 use crate::tree_path::TreePath;
 
 /// Leaves that may be on their way into a pack.
-const LEAVES_AHEAD: usize = 16;
+const LEAVES_AHEAD: usize = 8;
 
 /// Takes finished pages.
 pub(crate) trait PageStore {
@@ -48,6 +48,8 @@ pub(crate) struct TreeWriter {
     levels: Vec<Level>,
     /// Leaves that were begun: what the level above is to say of them.
     begun: VecDeque<Begun>,
+    /// The line of an entry, for as long as it is made.
+    line: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,8 +96,9 @@ impl TreeWriter {
 
     fn add(&mut self, placed: &Placed, ends_page: bool, pages: &mut dyn PageStore) -> Result<()> {
         let path = &placed.entry.path;
-        let line =
-            entry_line(&placed.entry).map_err(|error| Error::invalid(format!("cannot store {path}: {error}")))?;
+        let mut line = std::mem::take(&mut self.line);
+        put_entry_line(&placed.entry, &mut line)
+            .map_err(|error| Error::invalid(format!("cannot store {path}: {error}")))?;
         if self.levels.is_empty() {
             self.levels.push(Level::new(0));
         } else if self.levels[0].last >= *path {
@@ -106,6 +109,7 @@ impl TreeWriter {
         }
         let leaf = &mut self.levels[0];
         leaf.page.push_entry(&line, placed);
+        self.line = line;
         leaf.last = path.clone();
         leaf.entries += u64::from(placed.entry.counts());
         leaf.bytes = leaf.bytes.saturating_add(placed.entry.size());
@@ -230,7 +234,7 @@ pub(crate) fn write_chunk_list(
         many => {
             let root = write_list_pages(many, pages)?;
             let list = ChunkList::Pages { root: root.page, level: root.level, count: many.len() as u64 };
-            (list, Placement::List(root))
+            (list, Placement::List(Box::new(root)))
         }
     })
 }

@@ -372,7 +372,7 @@ fn endless(data: &mut PackWriter, meta: &mut PackWriter, count: impl FnOnce(u64)
     }
     let chunks = ChunkList::Pages { root: page.page, level: page.level, count: count(chunks) };
     let content = FileContent { size: 1 << 48, hash: ContentHash::of(b"none knows"), chunks, holes: Vec::new() };
-    Placed { entry: entry(b"endless", EntryKind::File(content)), content: Placement::List(page) }
+    Placed { entry: entry(b"endless", EntryKind::File(content)), content: Placement::List(Box::new(page)) }
 }
 
 #[tokio::test]

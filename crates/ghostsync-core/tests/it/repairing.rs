@@ -218,8 +218,8 @@ impl Bench {
             match &decoded {
                 Page::Children(children) => ahead.extend(children.iter().map(|child| child.page)),
                 Page::ListChildren(children) => ahead.extend(children.iter().map(|child| child.page)),
-                Page::Entries(entries) => ahead.extend(entries.iter().filter_map(|placed| match placed.content {
-                    Placement::List(root) => Some(root),
+                Page::Entries(entries) => ahead.extend(entries.iter().filter_map(|placed| match &placed.content {
+                    Placement::List(root) => Some(**root),
                     Placement::Chunks(_) => None,
                 })),
                 Page::Chunks(_) => {}

@@ -245,7 +245,10 @@ pub(crate) fn file(
         }
         count => {
             let root = list(&named);
-            (ChunkList::Pages { root: root.page, level: root.level, count: count as u64 }, Placement::List(root))
+            (
+                ChunkList::Pages { root: root.page, level: root.level, count: count as u64 },
+                Placement::List(Box::new(root)),
+            )
         }
     };
     let hash = ContentHash::of(&content);

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use super::lines::{ChildLine, ChunkLine, ChunkRow, Header, Kind, ListChildLine, PageRow};
 use super::{
     Child, ChunkPlacement, ListChild, MAX_PAGE_BYTES, MAX_PAGE_CONTENT_BYTES, MAX_PAGE_LINES, PageRef, Placed,
-    Placement, WHAT, json,
+    Placement, WHAT, json, plain,
 };
 use crate::entry::ChunkList;
 use crate::format::{FormatError, frame};
@@ -209,13 +209,23 @@ impl PageBuilder {
         serde_json::to_writer(&mut content, &header).map_err(json)?;
         content.push(b'\n');
         content.extend_from_slice(&self.lines);
-        let placements = PlacementsOut { chunks: &self.chunks, pages: &self.pages };
-        serde_json::to_writer(&mut content, &placements).map_err(json)?;
+        self.put_placements(&mut content)?;
         content.push(b'\n');
         if content.len() as u64 > MAX_PAGE_CONTENT_BYTES {
             return Err(FormatError::TooLarge { what: WHAT, limit: MAX_PAGE_CONTENT_BYTES });
         }
         Ok(EncodedPage { page: self.id(), frame: frame::compress_page(WHAT, &content)? })
+    }
+}
+
+impl PageBuilder {
+    fn put_placements(&self, content: &mut Vec<u8>) -> Result<(), FormatError> {
+        let Self { chunks, pages, .. } = self;
+        if pages.rows.is_empty() {
+            plain::encode_placements(&chunks.rows, content).map_err(json)
+        } else {
+            serde_json::to_writer(content, &PlacementsOut { chunks, pages }).map_err(json)
+        }
     }
 }
 

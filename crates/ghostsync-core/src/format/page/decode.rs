@@ -157,7 +157,7 @@ impl Placements {
                     ChunkList::Inline(chunks) => {
                         Placement::Chunks(chunks.iter().map(|chunk| self.chunk(*chunk)).collect::<Result<_, _>>()?)
                     }
-                    ChunkList::Pages { root, level, .. } => Placement::List(self.page(*root, *level)?),
+                    ChunkList::Pages { root, level, .. } => Placement::List(Box::new(self.page(*root, *level)?)),
                 };
                 if let Placement::Chunks(chunks) = &placement {
                     let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();

@@ -133,10 +133,21 @@ fn is_false(value: &bool) -> bool {
 /// [`FormatError::TooLarge`] if it is over [`MAX_ENTRY_BYTES`], which only extended attributes can make it, or the
 /// file over [`MAX_FILE_BYTES`].
 pub fn entry_line(entry: &Entry) -> Result<Vec<u8>, FormatError> {
-    match plain::encode(entry) {
-        Some(line) => Ok(line),
-        None => serialize_entry_line(entry),
+    let mut line = Vec::new();
+    put_entry_line(entry, &mut line)?;
+    Ok(line)
+}
+
+/// The same, in the place of whatever `line` holds.
+///
+/// # Errors
+/// As of [`entry_line`].
+pub(crate) fn put_entry_line(entry: &Entry, line: &mut Vec<u8>) -> Result<(), FormatError> {
+    line.clear();
+    if plain::encode(entry, line).is_none() {
+        *line = serialize_entry_line(entry)?;
     }
+    Ok(())
 }
 
 /// The same for every entry, plain or not.

@@ -21,6 +21,7 @@ use crate::tree_path::TreePath;
 
 pub use build::{EncodedPage, PageBuilder};
 pub use decode::{decode, decode_unverified};
+pub(crate) use lines::put_entry_line;
 pub use lines::{child_line_bytes, decode_entry_line, entry_line};
 
 /// The most lines of a page.
@@ -92,7 +93,7 @@ pub enum Placement {
     /// Its chunks, one by one in order; empty for an entry without data.
     Chunks(Vec<ChunkPlacement>),
     /// Its list of chunks is in pages of its own.
-    List(PageRef),
+    List(Box<PageRef>),
 }
 
 /// One line of a page above the leaves of a tree.

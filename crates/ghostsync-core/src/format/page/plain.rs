@@ -8,20 +8,20 @@ use serde::Serialize;
 
 use super::lines::ChunkRow;
 use crate::entry::{ChunkList, Entry, EntryKind, FileContent, FileTime, MAX_FILE_BYTES};
-use crate::id::{ChunkId, ContentHash, IdMap};
+use crate::id::{ChunkId, ContentHash, IdMap, push_hex};
 use crate::tree_path::TreePath;
 
 /// About as many as the row of a chunk has in a line of placements.
 const ROW_BYTES: usize = 96;
 
-/// Encodes an entry, with the line end; `None` if its line is no plain one.
-pub(super) fn encode(entry: &Entry) -> Option<Vec<u8>> {
+/// Adds the line of an entry, with its end; `None` if it is no plain one, and then there may be a part of it.
+pub(super) fn encode(entry: &Entry, line: &mut Vec<u8>) -> Option<()> {
     let Entry { path, kind, mode, uid, gid, mtime, xattrs, link, unread, unstable } = entry;
     let path = std::str::from_utf8(path.as_bytes()).ok()?;
     if *unread || *unstable || link.is_some() || !xattrs.is_empty() || has_escapes(path.as_bytes()) {
         return None;
     }
-    let mut line = Vec::with_capacity(path.len() + 256);
+    line.reserve(path.len() + 256);
     line.extend_from_slice(b"{\"path\":\"");
     line.extend_from_slice(path.as_bytes());
     let content = match kind {
@@ -30,24 +30,44 @@ pub(super) fn encode(entry: &Entry) -> Option<Vec<u8>> {
         _ => return None,
     };
     line.extend_from_slice(if content.is_some() { b"\",\"kind\":\"file\"" } else { b"\",\"kind\":\"dir\"" });
-    put(&mut line, b",\"mode\":", mode)?;
-    put(&mut line, b",\"uid\":", uid)?;
-    put(&mut line, b",\"gid\":", gid)?;
-    put(&mut line, b",\"mtime\":", &(mtime.seconds, mtime.nanoseconds))?;
+    put(line, b",\"mode\":", mode)?;
+    put(line, b",\"uid\":", uid)?;
+    put(line, b",\"gid\":", gid)?;
+    put(line, b",\"mtime\":", &(mtime.seconds, mtime.nanoseconds))?;
     if let Some(content) = content {
         if !content.holes.is_empty() || content.size > MAX_FILE_BYTES {
             return None;
         }
-        put(&mut line, b",\"size\":", &content.size)?;
-        put(&mut line, b",\"hash\":", &content.hash)?;
+        put(line, b",\"size\":", &content.size)?;
+        line.extend_from_slice(b",\"hash\":\"");
+        push_hex(content.hash.as_bytes(), line);
+        line.push(b'"');
     }
     line.extend_from_slice(b"}\n");
-    Some(line)
+    Some(())
 }
 
 fn put<T: Serialize>(line: &mut Vec<u8>, name: &[u8], value: &T) -> Option<()> {
     line.extend_from_slice(name);
     serde_json::to_writer(line, value).ok()
+}
+
+/// Adds a line of placements of chunks, and of no pages, without its end.
+///
+/// # Errors
+/// Never in practice.
+pub(super) fn encode_placements(chunks: &[(ChunkId, ChunkRow)], line: &mut Vec<u8>) -> serde_json::Result<()> {
+    line.reserve(chunks.len() * ROW_BYTES + 32);
+    let mut before: &[u8] = b"{\"chunks\":{\"";
+    for (chunk, row) in chunks {
+        line.extend_from_slice(before);
+        push_hex(chunk.as_bytes(), line);
+        line.extend_from_slice(b"\":");
+        serde_json::to_writer(&mut *line, row)?;
+        before = b",\"";
+    }
+    line.extend_from_slice(if chunks.is_empty() { b"{\"chunks\":{},\"pages\":{}}" } else { b"},\"pages\":{}}" });
+    Ok(())
 }
 
 /// Tells whether there is a byte that ends a text of JSON, or is written in it in another way.
@@ -153,6 +173,12 @@ mod tests {
     use crate::format::page::decode::parse_placements;
     use crate::format::page::lines::{parse_entry_line, serialize_entry_line};
 
+    fn encode(entry: &Entry) -> Option<Vec<u8>> {
+        let mut line = Vec::new();
+        super::encode(entry, &mut line)?;
+        Some(line)
+    }
+
     /// Entries that are plain but for one thing or another.
     fn any_entry() -> impl Strategy<Value = Entry> {
         let plain = prop::sample::select(PLAIN.to_vec()).prop_map(|line| decode(line).expect("plain"));
@@ -204,6 +230,11 @@ mod tests {
         for line in PLACEMENTS {
             let chunks = decode_placements(line.as_bytes()).expect(line);
             assert_eq!(parse_placements(line.as_bytes()).expect("placements").chunks, chunks);
+            // In an order of its own where there are several.
+            let mut written = Vec::new();
+            encode_placements(&chunks.clone().into_iter().collect::<Vec<_>>(), &mut written).expect("writes");
+            assert_eq!(decode_placements(&written), Some(chunks));
+            assert_eq!(written.len(), line.len());
         }
     }
 

@@ -274,7 +274,7 @@ impl<'a> Mover<'a> {
                 let mut places = self.places(&chunks)?.into_iter();
                 for mut placed in entries {
                     match &mut placed.content {
-                        Placement::List(root) => *root = self.page(root)?,
+                        Placement::List(root) => **root = self.page(root)?,
                         Placement::Chunks(chunks) => {
                             chunks.iter_mut().zip(places.by_ref()).for_each(|(at, place)| *at = place);
                         }

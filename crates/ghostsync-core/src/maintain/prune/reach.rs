@@ -173,7 +173,7 @@ impl<'a> Reach<'a> {
                 for placed in entries {
                     match placed.content {
                         Placement::Chunks(chunks) => chunks.iter().for_each(|chunk| self.chunk(chunk, of_head)),
-                        Placement::List(root) => self.refer(root, true, of_head)?,
+                        Placement::List(root) => self.refer(*root, true, of_head)?,
                     }
                 }
             }

@@ -223,7 +223,7 @@ async fn search(objects: &Arc<dyn ObjectStore>, state: &State, name: fn(&PageRef
                         Placement::Chunks(chunks) => {
                             packs.extend(chunks.iter().map(|place| keys::data_pack(place.pack)));
                         }
-                        Placement::List(root) => ahead.push(root),
+                        Placement::List(root) => ahead.push(*root),
                     }
                 }
             }

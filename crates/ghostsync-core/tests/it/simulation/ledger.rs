@@ -404,7 +404,7 @@ fn needs(objects: &Objects, snapshot: &Snapshot) -> Result<(BTreeSet<Key>, BTree
                         Placement::Chunks(chunks) => {
                             needs.extend(chunks.iter().map(|chunk| keys::data_pack(chunk.pack)));
                         }
-                        Placement::List(root) => ahead.push(root),
+                        Placement::List(root) => ahead.push(*root),
                     }
                 }
             }
