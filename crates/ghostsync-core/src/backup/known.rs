@@ -4,8 +4,10 @@
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize, Serializer};
+use tempfile::NamedTempFile;
 
 use crate::id::SnapshotId;
 use crate::receipt::DirectoryId;
@@ -143,7 +145,7 @@ fn header(snapshot: SnapshotId, directory: DirectoryId) -> [u8; HEADER_BYTES] {
 
 /// Writes the cache; any failure leaves none, which only costs time.
 pub(super) struct KnownWriter {
-    writer: Option<BufWriter<zstd::Encoder<'static, tempfile::NamedTempFile>>>,
+    writer: Option<BufWriter<zstd::Encoder<'static, NamedTempFile>>>,
     file: Option<PathBuf>,
     /// For one record.
     buffer: Vec<u8>,
@@ -155,7 +157,7 @@ impl KnownWriter {
         let open = |file: &Path| -> std::io::Result<_> {
             let folder = file.parent().unwrap_or(Path::new("."));
             fs::create_dir_all(folder)?;
-            let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+            let mut temporary = NamedTempFile::new_in(folder)?;
             temporary.write_all(&[0; HEADER_BYTES])?;
             let mut encoder = zstd::Encoder::new(temporary, 1)?;
             // On a thread of its own: whoever notes has more to do.
@@ -186,12 +188,27 @@ impl KnownWriter {
         }
     }
 
-    /// Says which snapshot of which directory this is about, and puts the new file in the place of the old one.
-    pub(super) fn finish(self, snapshot: SnapshotId, directory: DirectoryId) {
+    /// Nothing more comes: what is left is compressed and written out while others go on.
+    pub(super) fn end(self) -> KnownFile {
         let Self { writer, file, .. } = self;
+        let write = || writer?.into_inner().ok()?.finish().ok();
+        KnownFile { written: std::thread::Builder::new().spawn(write).ok(), file }
+    }
+}
+
+/// A cache file with all its entries, which does not say yet what it is about.
+pub(super) struct KnownFile {
+    written: Option<JoinHandle<Option<NamedTempFile>>>,
+    file: Option<PathBuf>,
+}
+
+impl KnownFile {
+    /// Says which snapshot of which directory it is about, and puts it in the place of the old one.
+    pub(super) fn finish(self, snapshot: SnapshotId, directory: DirectoryId) {
+        let Self { written, file } = self;
         let Some(file) = file else { return };
         let finish = || -> Option<()> {
-            let mut temporary = writer?.into_inner().ok()?.finish().ok()?;
+            let mut temporary = written?.join().ok()??;
             temporary.seek(SeekFrom::Start(0)).ok()?;
             temporary.write_all(&header(snapshot, directory)).ok()?;
             temporary.persist(&file).ok().map(drop)
@@ -231,7 +248,7 @@ mod tests {
         let files: Vec<Found> = (0..50).map(|number| found(&format!("{number:02}"), 1000 + number)).collect();
         let mut writer = KnownWriter::create(Some(file.clone()));
         files.iter().for_each(|file| writer.push(file));
-        writer.finish(snapshot, directory);
+        writer.end().finish(snapshot, directory);
         let look = |other: u64| {
             let mut reader = KnownReader::open(Some(&file), Some(snapshot), directory);
             let known = files.iter().map(|file| reader.look(&Found { inode: file.inode + other, ..file.clone() }));

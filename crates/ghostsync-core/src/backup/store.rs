@@ -14,7 +14,7 @@ use super::Context;
 use super::blocks::Blocks;
 use super::decide::{Decider, Step, special_entry};
 use super::dedup::{Dedup, Location};
-use super::known::KnownWriter;
+use super::known::{KnownFile, KnownWriter};
 use super::publish::Publisher;
 use super::readers::{News, Readers, Reading};
 use super::seen::SeenEntry;
@@ -48,7 +48,7 @@ const MAX_BLOCKS_AHEAD: u64 = 4;
 pub(super) struct Made {
     pub(super) tree: WrittenTree,
     pub(super) tallied: Tallied,
-    pub(super) known: KnownWriter,
+    pub(super) known: KnownFile,
     data: DataPacks,
     meta: MetaPacks,
 }
@@ -59,7 +59,7 @@ pub(super) struct Stored {
     /// Lengths of the meta packs made here.
     pub(super) pack_lengths: HashMap<PackName, u64>,
     pub(super) tallied: Tallied,
-    pub(super) known: KnownWriter,
+    pub(super) known: KnownFile,
 }
 
 impl Made {
@@ -442,10 +442,11 @@ impl Assembly<'_, '_> {
             self.take_front(readers)?;
         }
         self.settle(true)?;
+        let known = self.known.end();
         let tree = self.tree.finish(&mut self.meta)?;
         let tallied = self.tally.finish(self.added, &self.context.root)?;
         // The thread that encoded pages ends here.
         let meta = self.meta.encode_by(PageEncoder::default());
-        Ok(Made { tree, tallied, known: self.known, data: self.data, meta })
+        Ok(Made { tree, tallied, known, data: self.data, meta })
     }
 }

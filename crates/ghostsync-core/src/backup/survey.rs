@@ -271,7 +271,7 @@ pub(super) fn note_known(context: &Context, survey: &mut Survey, snapshot: Snaps
             known.push(&entry.found);
         }
     }
-    known.finish(snapshot, context.root.directory_id());
+    known.end().finish(snapshot, context.root.directory_id());
     // The head's pages are all that the next run can want.
     let wanted = survey.parent_pages.iter().map(|page| page.placement.pack).collect();
     context.repository.pages().forget_others(&wanted);
