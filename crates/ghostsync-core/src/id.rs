@@ -3,10 +3,14 @@
 //! This is the only place that knows how an id comes from content. Ids are plain BLAKE3 hashes today;
 //! with encryption they will be keyed, and nothing outside this module may assume either.
 
+mod parts;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+pub(crate) use self::parts::{PART_BYTES, PartHash, Parts};
 
 /// The text is not the lower-case hexadecimal form of an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

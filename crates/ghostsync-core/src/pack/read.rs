@@ -221,6 +221,22 @@ impl Block {
         Ok(chunk)
     }
 
+    /// Takes chunks out of it that lie side by side, as one and not verified.
+    ///
+    /// # Errors
+    /// [`Damage`] if the block ends before they do.
+    pub(crate) fn unverified(&self, chunks: &[(ChunkId, ChunkPlacement)]) -> Result<&[u8], Damage> {
+        let ends = |(_, placement): &(ChunkId, ChunkPlacement)| {
+            let begin = usize::try_from(placement.offset).ok()?;
+            Some((begin, begin.checked_add(usize::try_from(placement.bytes).ok()?)?))
+        };
+        let range = || {
+            let ((begin, _), (_, end)) = (ends(chunks.first()?)?, ends(chunks.last()?)?);
+            self.content.get(begin..end)
+        };
+        range().ok_or_else(|| self.at.damage("ends before its chunks do"))
+    }
+
     /// Takes several chunks out of it, verified; kept together with the block, they can go to another thread.
     ///
     /// # Errors

@@ -39,6 +39,9 @@ const RECENT_BYTES: usize = 8 << 20;
 /// A read of a window that has no gaps, and all but the last block of it: which make the window full.
 const ROOM_BYTES: usize = 5 << 20;
 
+/// Bytes of content of a piece of a file that is written in parts.
+const PIECE_BYTES: u64 = 1 << 20;
+
 /// Windows that are asked for, and not received.
 const FLIGHTS: usize = 2;
 
@@ -155,8 +158,8 @@ impl Fetcher {
         windows: &mpsc::Sender<Flow<Window>>,
     ) -> Result<std::result::Result<(), CutOff>> {
         let mut reader = ChunkReader::new(Arc::clone(&self.pages), placed);
-        let mut chunks: Vec<(ChunkId, ChunkPlacement)> = Vec::new();
-        let mut number = 0;
+        let mut chunks: Vec<Chunk> = Vec::new();
+        let mut cut = Cut { job, number: 0, offset: Some(0) };
         let damage = loop {
             let next = match self.reader.interrupt.unless_set(reader.next_chunks()).await {
                 Ok(Some(next)) => next,
@@ -168,9 +171,7 @@ impl Fetcher {
                 let new_bytes = if self.wanted.contains(&block) { 0 } else { u64::from(block.bytes) };
                 let full = self.wanted_bytes + new_bytes > WINDOW_BYTES && self.wanted_bytes > 0;
                 if full || self.parts >= WINDOW_PARTS {
-                    let (job, chunks) = (Arc::clone(&job), std::mem::take(&mut chunks));
-                    self.window.pieces.push(Piece { job, number, chunks, last: false, damage: None });
-                    number += 1;
+                    cut.push(std::mem::take(&mut chunks), &mut self.window.pieces);
                     if self.send(windows).await?.is_err() {
                         return Ok(Err(CutOff));
                     }
@@ -182,7 +183,10 @@ impl Fetcher {
                 chunks.push((id, placement));
             }
         };
-        self.window.pieces.push(Piece { job, number, chunks, last: true, damage });
+        cut.push(chunks, &mut self.window.pieces);
+        if let Some(piece) = self.window.pieces.last_mut() {
+            (piece.last, piece.damage) = (true, damage);
+        }
         Ok(Ok(()))
     }
 
@@ -238,6 +242,49 @@ impl Fetcher {
         }
         Ok(windows.send(Flow::Next(window)).await.map_err(|_| CutOff))
     }
+}
+
+/// Cuts a file into pieces.
+struct Cut {
+    job: Arc<FileJob>,
+    /// Of the next piece.
+    number: u32,
+    /// Where that begins in the file's data, if it is written in parts.
+    offset: Option<u64>,
+}
+
+impl Cut {
+    /// Adds the chunks of a window, after which others may follow: in one piece, or, in parts, in pieces that several
+    /// threads can share.
+    fn push(&mut self, chunks: Vec<Chunk>, pieces: &mut Vec<Piece>) {
+        self.offset = self.offset.filter(|_| self.number > 0 || self.job.comes_in_parts(&chunks));
+        if self.offset.is_none() || chunks.is_empty() {
+            return pieces.push(self.piece(chunks));
+        }
+        let mut piece: Vec<Chunk> = Vec::new();
+        for block in chunks.chunk_by(|(_, one), (_, next)| BlockRef::of(one) == BlockRef::of(next)) {
+            piece.extend_from_slice(block);
+            if bytes_of(&piece) >= PIECE_BYTES {
+                pieces.push(self.piece(std::mem::take(&mut piece)));
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(self.piece(piece));
+        }
+    }
+
+    fn piece(&mut self, chunks: Vec<Chunk>) -> Piece {
+        let (number, offset) = (self.number, self.offset);
+        self.number += 1;
+        self.offset = offset.map(|offset| offset.saturating_add(bytes_of(&chunks)));
+        Piece { job: Arc::clone(&self.job), number, chunks, offset, last: false, damage: None }
+    }
+}
+
+type Chunk = (ChunkId, ChunkPlacement);
+
+fn bytes_of(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|(_, placement)| u64::from(placement.bytes)).sum()
 }
 
 /// A damaged list of chunks costs its file; a store that cannot be reached ends everything.

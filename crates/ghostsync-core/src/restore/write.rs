@@ -5,11 +5,13 @@
 //! final name, and what a cut run leaves behind is recognised by its name. Holes stay holes.
 //!
 //! A few plain threads share the files of a window, and go on with the next; when all files of a window are done, hard
-//! links are made and directories that are finished get their metadata, in order. Blocks are decoded here, of a large
-//! file a few ahead, so that memory depends neither on the size of a file nor on how well it compresses.
+//! links are made and directories that are finished get their metadata, in order. Blocks are decoded here, so that memory
+//! depends neither on the size of a file nor on how well it compresses: of a file that is written in order a few
+//! [`ahead`], of one that can be written in [`parts`] by whoever is free.
 
 mod ahead;
 mod crew;
+mod parts;
 mod turn;
 mod unfinished;
 
@@ -56,10 +58,20 @@ pub(super) struct Piece {
     /// Which of the file's pieces it is, from 0.
     pub(super) number: u32,
     pub(super) chunks: Vec<(ChunkId, ChunkPlacement)>,
+    /// Where they begin in the file's data, without its holes, if it is written in parts.
+    pub(super) offset: Option<u64>,
     /// No more pieces follow.
     pub(super) last: bool,
     /// The list of the file's chunks is damaged.
     pub(super) damage: Option<Damage>,
+}
+
+impl Piece {
+    /// A first look at its blocks, so that a file that cannot be whole is not begun.
+    fn look_at_blocks(&self, blocks: &Blocks) -> std::result::Result<(), Damage> {
+        let missed = self.chunks.iter().find_map(|(_, placement)| blocks.get(&BlockRef::of(placement))?.as_ref().err());
+        self.damage.as_ref().or(missed).map_or(Ok(()), |damage| Err(damage.clone()))
+    }
 }
 
 /// What waits until the files before it are written.
@@ -222,12 +234,18 @@ impl Writer {
     }
 
     fn write_piece(&self, piece: &Piece, blocks: &Blocks, rooms: &mut Recycled, tally: &mut Tally) -> Result<()> {
-        let mut turn = piece.job.turn(piece.number);
-        let failed = match self.write_chunks(piece, &mut turn, blocks, rooms, tally) {
-            Ok(()) => return Ok(()),
-            Err(failed) => failed,
+        let written = match piece.offset {
+            Some(offset) => {
+                let written = self.write_in_parts(piece, offset, blocks, rooms, tally);
+                written.map_err(|failed| piece.job.give_up(failed))
+            }
+            None => {
+                let mut turn = piece.job.turn(piece.number);
+                let written = self.write_in_order(piece, &mut turn, blocks, rooms, tally);
+                written.inspect_err(|_| turn.fail())
+            }
         };
-        turn.fail();
+        let Err(failed) = written else { return Ok(()) };
         let path = &piece.job.entry.path;
         match failed {
             Stop::FailedBefore => Ok(()),
@@ -248,7 +266,7 @@ impl Writer {
         Err(Error::new(ErrorKind::Corrupt, DamagedFile { path: path.clone(), reason }))
     }
 
-    fn write_chunks(
+    fn write_in_order(
         &self,
         piece: &Piece,
         turn: &mut Turn<'_>,
@@ -256,19 +274,8 @@ impl Writer {
         rooms: &mut Recycled,
         tally: &mut Tally,
     ) -> std::result::Result<(), Stop> {
-        if let Some(damage) = &piece.damage {
-            return Err(Stop::Damage(damage.clone()));
-        }
-        // A first look at the blocks, so that a file that cannot be whole is not begun.
-        for (_, placement) in &piece.chunks {
-            if let Some(Err(damage)) = blocks.get(&BlockRef::of(placement)) {
-                return Err(Stop::Damage(damage.clone()));
-            }
-        }
-        let step = |bytes| {
-            self.advance(0, bytes);
-            self.interrupt.check().map_err(Stop::Ended)
-        };
+        piece.look_at_blocks(blocks).map_err(Stop::Damage)?;
+        let step = |bytes| self.step(bytes);
         let decode = |rooms: &mut Recycled, chunks: &[(ChunkId, ChunkPlacement)]| {
             self.block(rooms, chunks, blocks)?.chunks(chunks).map_err(Stop::Damage)
         };
@@ -282,6 +289,12 @@ impl Writer {
             turn.file()?;
         }
         Ok(())
+    }
+
+    /// So many bytes of content are written; whether to go on.
+    fn step(&self, bytes: u64) -> std::result::Result<(), Stop> {
+        self.advance(0, bytes);
+        self.interrupt.check().map_err(Stop::Ended)
     }
 
     /// The block of these chunks.

@@ -8,12 +8,12 @@ use crate::observer::NoObserver;
 use crate::restore::tests::{file, temporary_root};
 use crate::testing::tree::noise;
 
-fn writer(keep_going: bool) -> Writer {
+pub(super) fn writer(keep_going: bool) -> Writer {
     Writer::new(User::current(), keep_going, Interrupt::default(), Arc::new(NoObserver))
 }
 
 /// Writes windows, one after the other, as a restore does.
-fn write(writer: &Writer, windows: Vec<Window>) -> Result<Tally> {
+pub(super) fn write(writer: &Writer, windows: Vec<Window>) -> Result<Tally> {
     let (sender, receiver) = mpsc::channel(windows.len() + 1);
     for window in windows {
         sender.try_send(Flow::Next(window)).expect("there is room");
@@ -26,7 +26,7 @@ fn write(writer: &Writer, windows: Vec<Window>) -> Result<Tally> {
 }
 
 /// Puts chunks into one block of a window.
-fn put(blocks: &mut Blocks, number: u32, chunks: &[&[u8]]) -> Vec<(ChunkId, ChunkPlacement)> {
+pub(super) fn put(blocks: &mut Blocks, number: u32, chunks: &[&[u8]]) -> Vec<(ChunkId, ChunkPlacement)> {
     let stored = frame::compress("block", &chunks.concat()).expect("compresses");
     let pack = PackName { begin: 0, session: SessionId::from_bytes([0; 16]), number };
     let frame_bytes = u32::try_from(stored.len()).expect("small");
@@ -46,15 +46,15 @@ fn piece(job: &Arc<FileJob>, chunks: &[(ChunkId, ChunkPlacement)], last: bool) -
 }
 
 fn numbered(job: &Arc<FileJob>, number: u32, chunks: &[(ChunkId, ChunkPlacement)], last: bool) -> Piece {
-    Piece { job: Arc::clone(job), number, chunks: chunks.to_vec(), last, damage: None }
+    Piece { job: Arc::clone(job), number, chunks: chunks.to_vec(), offset: None, last, damage: None }
 }
 
-fn job(root: &Arc<Directory>, entry: Entry) -> Arc<FileJob> {
+pub(super) fn file_job(root: &Arc<Directory>, entry: Entry) -> Arc<FileJob> {
     Arc::new(FileJob::new(entry, Arc::clone(root)))
 }
 
 #[track_caller]
-fn assert_names(folder: &tempfile::TempDir, expected: &[&str]) {
+pub(super) fn assert_names(folder: &tempfile::TempDir, expected: &[&str]) {
     let names = std::fs::read_dir(folder.path()).expect("a folder");
     let mut names: Vec<_> = names.map(|entry| entry.expect("an entry").file_name()).collect();
     names.sort();
@@ -76,10 +76,10 @@ fn files_of_one_block_and_files_over_two_windows_are_written() {
         } else {
             b""
         };
-        first_window.pieces.push(piece(&job(&root, file(name, content)), chunk, true));
+        first_window.pieces.push(piece(&file_job(&root, file(name, content)), chunk, true));
     }
     let (head, tail) = (vec![7; 100_000], vec![9; 50_000]);
-    let large = job(&root, file("large", &[&head[..], &tail].concat()));
+    let large = file_job(&root, file("large", &[&head[..], &tail].concat()));
     let chunks = put(&mut first_window.blocks, 1, &[&head]);
     first_window.pieces.push(piece(&large, &chunks, false));
     let tally = write(&writer, vec![first_window]).expect("writes");
@@ -118,7 +118,7 @@ fn a_piece_of_many_blocks_is_written_in_order_and_fails_as_a_whole() {
             let (first, second) = (chunks[at].0, chunks[at + 1].0);
             (chunks[at].0, chunks[at + 1].0) = (second, first);
         }
-        window.pieces.push(piece(&job(&root, file("a", &content)), &chunks, true));
+        window.pieces.push(piece(&file_job(&root, file("a", &content)), &chunks, true));
         let result = write(&writer(false), vec![window]);
         if damaged.is_some() {
             assert_eq!(result.expect_err("damaged").kind(), ErrorKind::Corrupt);
@@ -140,7 +140,7 @@ fn pieces_of_a_file_are_written_in_order_whichever_thread_has_them() {
             let (folder, root) = temporary_root();
             let piece_bytes = |number: u32| noise(u64::from(number * 100 + round), 4000 * (number as usize % 5 + 1));
             let large: Vec<u8> = (0..WINDOWS).flat_map(piece_bytes).collect();
-            let large = job(&root, file("large", &large));
+            let large = file_job(&root, file("large", &large));
             let mut windows = Vec::new();
             for number in 0..WINDOWS {
                 let mut window = Window::default();
@@ -155,7 +155,7 @@ fn pieces_of_a_file_are_written_in_order_whichever_thread_has_them() {
                 for small in 0..3 {
                     let name = format!("{number}-{small}");
                     let chunks = put(&mut window.blocks, number * 100 + 50 + small, &[name.as_bytes()]);
-                    let small = job(&root, file(&name, name.as_bytes()));
+                    let small = file_job(&root, file(&name, name.as_bytes()));
                     window.pieces.push(piece(&small, &chunks, true));
                     let path = TreePath::parse(format!("link-{name}")).expect("a path");
                     let (original, directory) = (Original::Job(small), Arc::clone(&root));
@@ -181,7 +181,7 @@ fn pieces_of_a_file_are_written_in_order_whichever_thread_has_them() {
 fn the_first_failure_ends_all_threads() {
     let (folder, root) = temporary_root();
     let mut windows = Vec::new();
-    let large = job(&root, file("large", &[1; 50]));
+    let large = file_job(&root, file("large", &[1; 50]));
     for number in 0..50 {
         let mut window = Window::default();
         let chunks = put(&mut window.blocks, number, &[&[1]]);
@@ -215,7 +215,7 @@ fn what_a_directory_hands_down_is_taken_away_again() {
     let chunks = put(&mut window.blocks, 0, &[b"data"]);
     let entry = file("a", b"data");
     let mode = entry.mode;
-    window.pieces.push(piece(&job(&root, entry), &chunks, true));
+    window.pieces.push(piece(&file_job(&root, entry), &chunks, true));
     assert_eq!(write(&writer(false), vec![window]).expect("writes").written, 1);
     let path = folder.path().join("a");
     let mut value = [0; 256];
@@ -238,7 +238,7 @@ fn holes_stay_holes() {
     }
     let mut window = Window::default();
     let chunks = put(&mut window.blocks, 0, &[b"data"]);
-    window.pieces.push(piece(&job(&root, entry), &chunks, true));
+    window.pieces.push(piece(&file_job(&root, entry), &chunks, true));
     assert_eq!(write(&writer(false), vec![window]).expect("writes").written, 1);
     assert_eq!(std::fs::read(folder.path().join("sparse")).expect("is there"), content);
     assert!(std::fs::metadata(folder.path().join("sparse")).expect("is there").blocks() < 1000);
@@ -264,11 +264,11 @@ fn no_wrong_byte_gets_a_final_name() {
             std::fs::write(folder.path().join("a"), b"old").expect("writes");
             let mut window = Window::default();
             let chunks = put(&mut window.blocks, 0, &[b"new"]);
-            let bad = job(&root, file("a", b"new"));
+            let bad = file_job(&root, file("a", b"new"));
             window.pieces.push(piece(&bad, &chunks, true));
             spoil(&mut window);
             let sound = put(&mut window.blocks, 1, &[b"sound"]);
-            window.pieces.push(piece(&job(&root, file("b", b"sound")), &sound, true));
+            window.pieces.push(piece(&file_job(&root, file("b", b"sound")), &sound, true));
             let path = TreePath::parse("c").expect("a path");
             let link = Afterwards::Link { original: Original::Job(bad), path, directory: Arc::clone(&root) };
             window.afterwards.push(link);
@@ -294,7 +294,7 @@ fn content_that_does_not_match_its_entry_is_damage() {
     let (folder, root) = temporary_root();
     let mut window = Window::default();
     let chunks = put(&mut window.blocks, 0, &[b"abd"]);
-    window.pieces.push(piece(&job(&root, file("a", b"abc")), &chunks, true));
+    window.pieces.push(piece(&file_job(&root, file("a", b"abc")), &chunks, true));
     let error = write(&writer(false), vec![window]).expect_err("every chunk is right, and the whole is not");
     assert!(error.to_string().contains("does not match its hash"), "{error}");
     assert_names(&folder, &[]);
@@ -305,7 +305,7 @@ fn an_unfinished_file_that_is_given_up_is_gone() {
     let (folder, root) = temporary_root();
     let mut window = Window::default();
     let chunks = put(&mut window.blocks, 0, &[b"half"]);
-    let job = job(&root, file("a", b"half of it"));
+    let job = file_job(&root, file("a", b"half of it"));
     window.pieces.push(piece(&job, &chunks, false));
     assert_eq!(write(&writer(false), vec![window]).expect("writes").written, 0);
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::unfinished::Unfinished;
+use super::unfinished::{Proof, Unfinished};
 use super::{Directory, Entry, Stop};
+use crate::entry::FileContent;
+use crate::pack::Assembly;
 
 /// A regular file that is to be written.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ struct Progress {
 enum State {
     NotBegun,
     Writing(Box<Unfinished>),
+    /// All is written, and to be checked.
+    Finishing,
     Written,
     Failed,
 }
@@ -52,6 +56,46 @@ impl FileJob {
     pub(super) fn fail(&self) {
         self.lock().state = State::Failed;
         self.next.notify_all();
+    }
+
+    /// Has something done with the file, begun if it was not, whoever's turn it is.
+    pub(super) fn with_file<T>(
+        &self,
+        proof: impl FnOnce(&FileContent) -> Result<Proof, Stop>,
+        act: impl FnOnce(&mut Unfinished) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let mut progress = self.lock();
+        if matches!(progress.state, State::NotBegun) {
+            progress.state = State::Writing(Box::new(Unfinished::create(&self.directory, &self.entry, proof)?));
+        }
+        match &mut progress.state {
+            State::Writing(file) => act(file),
+            _ => Err(Stop::FailedBefore),
+        }
+    }
+
+    /// Takes the whole file, to finish it; see [`FileJob::written`].
+    pub(super) fn take(&self) -> Result<Box<Unfinished>, Stop> {
+        let mut progress = self.lock();
+        match std::mem::replace(&mut progress.state, State::Finishing) {
+            State::Writing(file) => Ok(file),
+            before => {
+                progress.state = before;
+                Err(Stop::FailedBefore)
+            }
+        }
+    }
+
+    /// The file cannot be whole; what is to be said of it, once.
+    pub(super) fn give_up(&self, failed: Stop) -> Stop {
+        let before = std::mem::replace(&mut self.lock().state, State::Failed);
+        let is_said = matches!(before, State::Failed) && !matches!(failed, Stop::Ended(_));
+        if is_said { Stop::FailedBefore } else { failed }
+    }
+
+    /// The file stands under its name.
+    pub(super) fn written(&self) {
+        self.lock().state = State::Written;
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -82,7 +126,8 @@ impl Turn<'_> {
         let job = self.job;
         let progress = self.take();
         if matches!(progress.state, State::NotBegun) {
-            progress.state = State::Writing(Box::new(Unfinished::create(&job.directory, &job.entry)?));
+            let proof = |content: &FileContent| Ok(Proof::InOrder(Assembly::new(content)));
+            progress.state = State::Writing(Box::new(Unfinished::create(&job.directory, &job.entry, proof)?));
         }
         match &mut progress.state {
             State::Writing(file) => Ok(file),

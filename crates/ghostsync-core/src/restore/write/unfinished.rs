@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::Stop;
-use crate::entry::Entry;
+use super::parts::InParts;
+use crate::entry::{Entry, FileContent};
 use crate::error::Error;
 use crate::id::ChunkId;
 use crate::pack::{Assembly, Span};
@@ -26,8 +27,16 @@ pub(super) struct Unfinished {
     directory: Arc<Directory>,
     /// Empty once it has its final one.
     name: String,
-    handle: OwnedFd,
-    assembly: Assembly,
+    pub(super) handle: Arc<OwnedFd>,
+    pub(super) proof: Proof,
+}
+
+/// What tells in the end that the content is the right one.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "each is in the box of its file")]
+pub(super) enum Proof {
+    InOrder(Assembly),
+    InParts(InParts),
 }
 
 impl Drop for Unfinished {
@@ -41,26 +50,34 @@ impl Drop for Unfinished {
 
 impl Unfinished {
     /// Begins the file of an entry in its directory.
-    pub(super) fn create(directory: &Arc<Directory>, entry: &Entry) -> Result<Self, Stop> {
-        let content = entry.content().ok_or_else(|| Stop::Ended(Error::internal("not a regular file")))?;
+    pub(super) fn create(
+        directory: &Arc<Directory>,
+        entry: &Entry,
+        proof: impl FnOnce(&FileContent) -> Result<Proof, Stop>,
+    ) -> Result<Self, Stop> {
+        let proof = proof(entry.content().ok_or_else(|| Stop::Ended(Error::internal("not a regular file")))?)?;
         let name = temporary::name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = directory
             .handle()
             .and_then(|parent| Ok(rustix::fs::openat(&*parent, &name, flags, Mode::from_raw_mode(first_mode(entry)))?))
             .map_err(|error| Stop::Io("create", error))?;
-        Ok(Self { directory: Arc::clone(directory), name, handle, assembly: Assembly::new(content) })
+        Ok(Self { directory: Arc::clone(directory), name, handle: Arc::new(handle), proof })
     }
 
-    /// Writes the next chunk, which was verified; `step` is told of every piece, and may stop it.
+    /// Writes the next chunk in order, which was verified; `step` is told of every piece, and may stop it.
     pub(super) fn push(
         &mut self,
         chunk: ChunkId,
         data: &[u8],
         step: &impl Fn(u64) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let Self { handle, assembly, .. } = self;
-        assembly.push(chunk, data, &mut |span: Span<'_>| write_span(&*handle, span, step))
+        match &mut self.proof {
+            Proof::InOrder(assembly) => {
+                assembly.push(chunk, data, &mut |span: Span<'_>| write_span(&*self.handle, span, step))
+            }
+            Proof::InParts(_) => Err(Stop::Ended(Error::internal("a file in parts is written in order"))),
+        }
     }
 
     /// Verifies the whole, and gives it its metadata and its name.
@@ -71,8 +88,11 @@ impl Unfinished {
         unsettable: &mut Unsettable,
         step: &impl Fn(u64) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let handle = &self.handle;
-        self.assembly.finish(&mut |span: Span<'_>| write_span(handle, span, step))?;
+        let handle = &*self.handle;
+        match &mut self.proof {
+            Proof::InOrder(assembly) => assembly.finish(&mut |span: Span<'_>| write_span(handle, span, step))?,
+            Proof::InParts(parts) => parts.finish(entry, handle)?,
+        }
         let has_holes = entry.content().is_some_and(|content| !content.holes.is_empty());
         if has_holes {
             rustix::fs::ftruncate(handle, entry.size()).map_err(|error| Stop::Io("write", error.into()))?;
@@ -101,7 +121,7 @@ fn write_span(file: impl AsFd, span: Span<'_>, step: &impl Fn(u64) -> Result<(),
     }
 }
 
-fn write_all_at(file: impl AsFd, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+pub(super) fn write_all_at(file: impl AsFd, mut data: &[u8], mut offset: u64) -> io::Result<()> {
     while !data.is_empty() {
         match rustix::io::pwrite(&file, data, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
