@@ -284,6 +284,13 @@ mod tests {
         (folder, result)
     }
 
+    /// Gives a window this content, in two blocks that hold no whole part.
+    fn cut_oddly(window: &mut Window, content: &[u8]) {
+        let chunks = [&content[..7], &content[7..]].into_iter().zip(50..);
+        let chunks = chunks.map(|(part, number)| put(&mut window.blocks, number, &[part]));
+        window.pieces[0].chunks = chunks.collect::<Vec<_>>().concat();
+    }
+
     #[test]
     fn a_file_in_parts_is_whole_whichever_thread_is_first() {
         for _ in 0..30 {
@@ -296,10 +303,8 @@ mod tests {
 
     #[test]
     fn what_comes_in_no_whole_parts_is_read_again() {
-        // The same content, the second block of it in two chunks that are no parts.
         let odd = |windows: &mut Vec<Window>| {
-            let content = &contents()[1];
-            windows[1].pieces[0].chunks = put(&mut windows[1].blocks, 50, &[&content[..7], &content[7..]]);
+            cut_oddly(&mut windows[1], &contents()[1]);
         };
         let (folder, result) = restored(odd, false);
         assert_eq!(result.expect("writes").written, 2);
@@ -314,8 +319,7 @@ mod tests {
                 windows[3].pieces[0].chunks = put(&mut windows[3].blocks, 50, &[&noise(99, 8 * PART_BYTES)]);
             }),
             ("another block in no parts", "does not match its hash", |windows| {
-                let content = noise(99, PART_BYTES);
-                windows[1].pieces[0].chunks = put(&mut windows[1].blocks, 50, &[&content[..7], &content[7..]]);
+                cut_oddly(&mut windows[1], &noise(99, PART_BYTES));
             }),
             ("no frame", "block at byte 0", |windows| {
                 windows[2].blocks.values_mut().for_each(|block| *block = Ok(Bytes::from_static(b"no frame")));
