@@ -1,6 +1,7 @@
 //! What all scenarios share: where things lie, and how one command is measured.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,9 @@ use crate::peers::{Peer, Place, Repository, Step, version_of};
 use crate::results::{Campaign, Key, Medium, Sample};
 use crate::store::{Bucket, Store};
 use crate::walk::{Kind, stored_bytes, walk};
+
+/// Memory that is left for programs.
+const SPARE_BYTES: u64 = 4 << 30;
 
 /// The settings of all campaigns.
 pub struct Bench {
@@ -106,6 +110,22 @@ impl Workplace {
     pub fn clear(&self, name: &str) -> Outcome<()> {
         let folder = self.folder.join(name);
         fs::remove_dir_all(&folder).on("remove", &folder)
+    }
+
+    /// Writes to so much memory once and frees it, if this place is in memory: the host of a virtual machine hands it out
+    /// only when it is written to, and whoever comes first would pay for that.
+    pub fn touch_memory(&self, bytes: u64) -> Outcome<()> {
+        if self.medium != Medium::Tmpfs {
+            return Ok(());
+        }
+        let path = self.folder.join("touched");
+        let mut file = fs::File::create(&path).on("create", &path)?;
+        let piece = vec![1; 1 << 20];
+        let most = bytes.min(machine::available_bytes()?.saturating_sub(SPARE_BYTES));
+        for _ in 0..most / piece.len() as u64 {
+            file.write_all(&piece).on("write", &path)?;
+        }
+        fs::remove_file(&path).on("remove", &path)
     }
 
     /// Runs a command that is not measured for the report.

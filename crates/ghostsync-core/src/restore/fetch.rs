@@ -33,6 +33,10 @@ const WINDOW_BYTES: u64 = 5 << 20;
 /// Files, chunks and other parts of a window, which take memory of their own.
 const WINDOW_PARTS: usize = 1 << 12;
 
+/// A window of so many steps after files, and no files, is full: where little is written, they are not left to the end,
+/// when the handles of their directories are closed.
+const ONLY_AFTERWARDS: usize = 64;
+
 /// Stored blocks are kept up to so many bytes: those that two windows share, and those of files with equal parts.
 const RECENT_BYTES: usize = 8 << 20;
 
@@ -146,7 +150,8 @@ impl Fetcher {
             Task::File(job, placed) => self.file(job, &placed, windows).await,
             Task::Afterwards(afterwards) => {
                 self.window.afterwards.push(afterwards);
-                Ok(Ok(()))
+                let is_due = self.window.pieces.is_empty() && self.window.afterwards.len() >= ONLY_AFTERWARDS;
+                if is_due { self.send(windows).await } else { Ok(Ok(())) }
             }
         }
     }
@@ -296,5 +301,44 @@ fn list_damage(error: Error) -> Result<Damage> {
             missing: error.kind() == ErrorKind::NotFound,
         }),
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::entry::EntryKind;
+    use crate::observer::NoObserver;
+    use crate::restore::tests::{entry, temporary_root};
+
+    #[tokio::test]
+    async fn steps_after_files_are_not_left_to_the_end() {
+        let (_folder, root) = temporary_root();
+        let store = Store::new(Arc::new(InMemory::new()), "memory");
+        let pages = Arc::new(Pages::new(store.clone(), None));
+        let fetcher = Fetcher::new(store, pages, Interrupt::default(), Arc::new(NoObserver));
+        let (to_fetch, tasks) = mpsc::channel(1);
+        let (to_write, mut windows) = mpsc::channel(1);
+        let running = tokio::spawn(fetcher.run(tasks, to_write));
+        let finish = |_| {
+            let entry = Box::new(entry("", EntryKind::Directory));
+            Task::Afterwards(Afterwards::Finish { directory: Arc::clone(&root), entry })
+        };
+        // One window more than may be on their way.
+        let steps = (0..(FLIGHTS + 1) * ONLY_AFTERWARDS).map(finish).collect();
+        to_fetch.send(Flow::Next(steps)).await.expect("is taken");
+        let first = tokio::time::timeout(Duration::from_secs(20), windows.recv()).await.expect("before the end");
+        assert!(matches!(first, Some(Flow::Next(window)) if window.afterwards.len() == ONLY_AFTERWARDS));
+        to_fetch.send(Flow::End).await.expect("is taken");
+        let mut steps = ONLY_AFTERWARDS;
+        while let Some(Flow::Next(window)) = windows.recv().await {
+            steps += window.afterwards.len();
+        }
+        assert_eq!(steps, (FLIGHTS + 1) * ONLY_AFTERWARDS);
+        assert!(matches!(running.await.expect("ends").expect("fetches"), Outcome::Done(_)));
     }
 }
