@@ -25,6 +25,9 @@ use crate::tree::Pages;
 /// Pages of a tree, and lists of tasks, that wait for the next stage.
 const WAITING: usize = 2;
 
+/// Pages that a scout may be ahead of the next: what they look at takes now longer, now shorter.
+const BEHIND_SCOUTS: usize = 4;
+
 /// What is restored, and from where.
 pub(super) struct Pipeline {
     pub(super) store: Store,
@@ -106,7 +109,7 @@ impl Pipeline {
         let mut scouts = Vec::new();
         for number in 0..SCOUTS {
             let scout = Scout::new(number, self.selection.clone(), destination);
-            let (to_next, next) = mpsc::channel(4);
+            let (to_next, next) = mpsc::channel(BEHIND_SCOUTS);
             let before = std::mem::replace(&mut news, next);
             scouts.push(spawn_blocking(move || scout.run(before, &to_next)));
         }

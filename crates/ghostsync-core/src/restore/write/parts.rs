@@ -182,7 +182,8 @@ impl FileJob {
                 let part = part..content.size.min(part + part_bytes);
                 end <= part.end && (begin > part.start || end < part.end)
             };
-            first.len() > 1
+            content.size > part_bytes
+                && first.len() > 1
                 && content.holes.len() <= MAX_HOLES
                 && content.holes.iter().all(has_data)
                 && runs(content, 0, first).all(|run| run.parts().is_some())
@@ -382,6 +383,11 @@ mod tests {
         assert!(job.comes_in_parts(&cut(&[&[5, 7, size]])), "one block, whatever it is cut in");
         assert!(!job.comes_in_parts(&cut(&[&[5], &[7, size]])));
         assert!(!job.comes_in_parts(&cut(&[&[size]])) && !job.comes_in_parts(&[]));
+        // Of a single part the whole is the only hash, however it was cut.
+        for (size, expected) in [(100, false), (PART_BYTES, false), (PART_BYTES + 1, true)] {
+            let job = file_job(&root, file("a", &content[..size]));
+            assert_eq!(job.comes_in_parts(&cut(&[&[50, size]])), expected, "{size} bytes");
+        }
         let sparse = |holes: &[(u64, u64)]| {
             let mut entry = file("a", &content);
             if let EntryKind::File(file) = &mut entry.kind {
