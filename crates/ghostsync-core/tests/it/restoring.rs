@@ -223,6 +223,33 @@ fn random_trees_and_their_changes_come_back_and_only_what_differs_is_written() {
 }
 
 #[tokio::test]
+async fn files_of_any_length_come_back_however_small_their_chunks_are() {
+    use ghostsync_core::format::config::{Chunker, CommitMode, Config};
+    let time = "2026-01-02T03:04:05Z".parse().expect("a time");
+    let chunker =
+        Chunker { whole_bytes: 1024, min_bytes: 64, average_bytes: 256, max_bytes: 1024, ..Chunker::default() };
+    let config = Config { chunker, ..Config::new(RepositoryId::from_bytes([1; 16]), time, CommitMode::Atomic) };
+    let objects = Arc::new(InMemory::new());
+    objects.put(&"config.json".into(), config.encode().expect("encodes").into()).await.expect("stored");
+    let repository = open(objects).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, destination) = (folder.path().join("source"), folder.path().join("destination"));
+    fs::create_dir(&source).expect("made");
+    // About one part, two, a block, and more than one piece of a file that is written in parts.
+    for bytes in [1025, 5000, 65_535, 65_536, 65_537, 131_072, 600_000, 3_000_000] {
+        fs::write(source.join(bytes.to_string()), noise(bytes, bytes as usize)).expect("written");
+        // Cut in windows: its header says how long its pages are.
+        let mut database = noise(bytes, bytes as usize);
+        database[..18].copy_from_slice(b"SQLite format 3\0\x10\0");
+        fs::write(source.join(format!("{bytes}.db")), database).expect("written");
+    }
+    back_up(&repository, &source).await;
+    let report = run(&repository, &destination, RestoreOptions::default()).await.expect("restored");
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    assert_eq!(differences(&source, &destination), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn the_receipt_is_written_last_and_names_what_was_restored() {
     let sample = Sample::new().await;
     let options = RestoreOptions { receipt: Some(sample.receipt()), ..RestoreOptions::default() };
