@@ -238,9 +238,9 @@ async fn files_of_any_length_come_back_however_small_their_chunks_are() {
     // About one part, two, a block, and more than one piece of a file that is written in parts.
     for bytes in [1025, 5000, 65_535, 65_536, 65_537, 131_072, 600_000, 3_000_000] {
         fs::write(source.join(bytes.to_string()), noise(bytes, bytes as usize)).expect("written");
-        // Cut in windows: its header says how long its pages are.
+        // Its header is that of a database, so it is cut in windows.
         let mut database = noise(bytes, bytes as usize);
-        database[..18].copy_from_slice(b"SQLite format 3\0\x10\0");
+        database[..24].copy_from_slice(b"SQLite format 3\0\x10\0\x01\x01\0\x40\x20\x20");
         fs::write(source.join(format!("{bytes}.db")), database).expect("written");
     }
     back_up(&repository, &source).await;
