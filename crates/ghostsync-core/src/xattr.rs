@@ -26,12 +26,9 @@ pub(crate) fn read(
     list: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut Vec<u8>) -> rustix::io::Result<usize>,
 ) -> rustix::io::Result<Vec<Xattr>> {
-    let names = match with_room(list) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Vec::new()),
-        other => other?,
-    };
+    let names = names(list)?;
     let mut xattrs = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| is_content(name)) {
+    for name in content_names(&names) {
         match with_room(|buffer| get(name, buffer)) {
             Ok(value) => xattrs.push(Xattr { name: name.to_vec(), value }),
             // Gone since it was listed, or listed by a file system that then does not hand it out.
@@ -41,6 +38,19 @@ pub(crate) fn read(
     }
     xattrs.sort_unstable();
     Ok(xattrs)
+}
+
+/// Tells by a call that lists names that there are no attributes for a snapshot; not if it fails.
+pub(crate) fn are_none(list: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> bool {
+    names(list).is_ok_and(|names| content_names(&names).next().is_none())
+}
+
+/// Lists names, each ending with a zero byte.
+fn names(list: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    match with_room(list) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
 /// Calls with a buffer that grows until the answer fits.
@@ -54,6 +64,10 @@ fn with_room(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix
             Err(errno) => return Err(errno),
         }
     }
+}
+
+fn content_names(names: &[u8]) -> impl Iterator<Item = &[u8]> {
+    names.split(|byte| *byte == 0).filter(|name| is_content(name))
 }
 
 fn is_content(name: &[u8]) -> bool {

@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::tree_path::TreePath;
 use crate::xattr::{ACCESS_ACL, DEFAULT_ACL};
 
-pub(super) use self::target::{Target, open_named, xattrs_of_file, xattrs_within};
+pub(super) use self::target::{Target, has_no_xattrs, open_named, xattrs_of_file, xattrs_within};
 
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;

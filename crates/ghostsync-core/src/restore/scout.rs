@@ -6,7 +6,8 @@
 //! they have not come to, except through another name of the same file. So a file of several names is not for a
 //! scout, and the walk believes what is said of a name in the very directory that it has opened, and no other.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use super::compare::has_same_content;
 use super::destination::{Directory, There, id_of};
 use super::flow::Flow;
-use super::metadata::xattrs_of_file;
+use super::metadata::{has_no_xattrs, xattrs_of_file};
 use super::plan::FromTree;
 use super::selection::Selection;
 use crate::entry::{Entry, Xattr};
@@ -51,12 +52,18 @@ struct Level {
     path: TreePath,
     handle: Arc<OwnedFd>,
     id: DirectoryId,
+    /// Where the system finds it, ending with a slash; none if that leads elsewhere.
+    located: Option<Vec<u8>>,
 }
 
 impl Scout {
     pub(super) fn new(number: usize, selection: Selection, destination: Option<&Arc<Directory>>) -> Self {
-        let root = destination
-            .and_then(|root| Some(Level { path: TreePath::root(), handle: root.handle().ok()?, id: root.id() }));
+        let root = destination.and_then(|root| {
+            let handle = root.handle().ok()?;
+            let located = std::fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+            let located = located.ok().map(|path| path.into_os_string().into_vec());
+            Some(Level::new(TreePath::root(), handle, root.id(), located))
+        });
         Self { number, selection, levels: root.into_iter().collect() }
     }
 
@@ -92,7 +99,7 @@ impl Scout {
     }
 
     /// The directory that an entry stands in, if that is open, and the entry's name in it.
-    fn above<'a>(&mut self, entry: &'a Entry) -> Option<(&Level, &'a [u8])> {
+    fn above<'a>(&mut self, entry: &'a Entry) -> Option<(&mut Level, &'a [u8])> {
         let name = entry.path.name()?;
         // People leave out what hangs.
         if self.selection.hides(&entry.path, entry.is_directory()) {
@@ -101,28 +108,52 @@ impl Scout {
         while self.levels.last().is_some_and(|level| !entry.path.starts_with(&level.path)) {
             self.levels.pop();
         }
-        let level = self.levels.last()?;
+        let level = self.levels.last_mut()?;
         let above_bytes = (entry.path.as_bytes().len() - name.len()).saturating_sub(1);
         (level.path.as_bytes().len() == above_bytes).then_some((level, name))
     }
 }
 
 impl Level {
+    fn new(path: TreePath, handle: Arc<OwnedFd>, id: DirectoryId, located: Option<Vec<u8>>) -> Self {
+        let leads_here = |located: &Vec<u8>| rustix::fs::stat(&located[..]).is_ok_and(|stat| id_of(&stat) == id);
+        let mut located = located.filter(leads_here);
+        if let Some(located) = &mut located {
+            located.push(b'/');
+        }
+        Self { path, handle, id, located }
+    }
+
     fn open(&self, name: &[u8], path: &TreePath) -> Option<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(&*self.handle, name, flags, Mode::empty()).ok()?;
         let id = id_of(&rustix::fs::fstat(&handle).ok()?);
-        Some(Self { path: path.clone(), handle: Arc::new(handle), id })
+        let located = self.located.as_ref().map(|located| [located, name].concat());
+        Some(Self::new(path.clone(), Arc::new(handle), id, located))
     }
 
-    fn file(&self, name: &[u8], entry: &Entry) -> Option<Seen> {
+    fn file(&mut self, name: &[u8], entry: &Entry) -> Option<Seen> {
         let there = There::of(&rustix::fs::statat(&*self.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?);
         if there.kind != FileType::RegularFile || there.links != 1 {
             return None;
         }
         let is_alike = has_same_content(entry, &there, None);
-        let xattrs = is_alike.then(|| xattrs_of_file(self.handle.as_fd(), name).ok()).flatten();
+        let xattrs = if is_alike { self.xattrs(name) } else { None };
         Some(Seen { within: self.id, there, xattrs })
+    }
+
+    /// The attributes of a file in it: hardly any has some.
+    fn xattrs(&mut self, name: &[u8]) -> Option<Vec<Xattr>> {
+        if let Some(located) = &mut self.located {
+            let bytes = located.len();
+            located.extend_from_slice(name);
+            let has_none = has_no_xattrs(located);
+            located.truncate(bytes);
+            if has_none {
+                return Some(Vec::new());
+            }
+        }
+        xattrs_of_file(self.handle.as_fd(), name).ok()
     }
 }
 
@@ -134,6 +165,7 @@ mod tests {
     use crate::interrupt::Interrupt;
     use crate::observer::NoObserver;
     use crate::restore::Overwrite;
+    use crate::restore::destination::open_root;
     use crate::restore::metadata::User;
     use crate::restore::plan::{Planner, Rules};
     use crate::restore::selection::Selected;
@@ -171,6 +203,29 @@ mod tests {
         assert_eq!(scout.look(&other).expect("is there").xattrs, None, "nobody will ask");
         assert_eq!(scout.look(&file("a/c", b"x")), None);
         assert_eq!(scout.look(&file("d", b"x")), None);
+    }
+
+    #[test]
+    fn attributes_are_never_those_of_what_has_taken_the_place_of_the_destination() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [place, elsewhere] = ["place", "elsewhere"].map(|name| folder.path().join(name));
+        std::fs::create_dir_all(place.join("a")).expect("makes");
+        std::fs::write(place.join("a/b"), b"x").expect("writes");
+        let marked = rustix::fs::setxattr(place.join("a/b"), "user.one", b"1", rustix::fs::XattrFlags::empty());
+        let expected = usize::from(marked.is_ok());
+        let root = open_root(&place).expect("opens");
+        let mtime = There::of(&rustix::fs::stat(place.join("a/b")).expect("is there")).mtime;
+        let wanted = Entry { mtime, ..file("a/b", b"x") };
+        let attributes = |mut scout: Scout| {
+            scout.enter(&entry("a", EntryKind::Directory));
+            scout.look(&wanted).expect("is there").xattrs.expect("looked").len()
+        };
+        let before = scout(&root, &[]);
+        std::fs::rename(&place, &elsewhere).expect("moves");
+        std::fs::create_dir_all(place.join("a")).expect("makes");
+        std::fs::write(place.join("a/b"), b"x").expect("writes");
+        assert_eq!(attributes(before), expected, "by the path that was");
+        assert_eq!(attributes(scout(&root, &[])), expected, "by the path that is");
     }
 
     #[test]

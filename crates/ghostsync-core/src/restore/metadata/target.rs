@@ -116,6 +116,12 @@ pub(in crate::restore) fn xattrs_of_file(directory: BorrowedFd<'_>, name: &[u8])
     }
 }
 
+/// Tells by its path that a file has none. Half of what a handle costs; and whoever leads the path elsewhere meanwhile
+/// can give the file attributes just as well a moment later.
+pub(in crate::restore) fn has_no_xattrs(path: &[u8]) -> bool {
+    xattr::are_none(|buffer| rustix::fs::llistxattr(path, spare_capacity(buffer)))
+}
+
 /// Where `/proc` is not mounted, restores go on without attributes.
 fn none_if_absent(xattrs: rustix::io::Result<Vec<Xattr>>) -> rustix::io::Result<Vec<Xattr>> {
     match xattrs {
