@@ -8,7 +8,7 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 
-use super::noise::is_noise;
+use super::noise::{is_noise, stretches};
 use crate::error::{Error, Result};
 use crate::format::frame;
 use crate::id::ChunkId;
@@ -144,7 +144,10 @@ impl BlockCompressor {
         if is_noise && let Some(frame) = frame::stored(&[self.rooms.copy(content)]) {
             return Ok(frame);
         }
-        frame::compress_block(content, &mut self.frame)?;
+        match &stretches(content)[..] {
+            [] | [_] => frame::compress_block(content, &mut self.frame)?,
+            stretches => frame::compress_stretches(stretches, &mut self.frame)?,
+        }
         Ok(vec![self.rooms.copy(&self.frame)])
     }
 }
