@@ -28,6 +28,9 @@ const BEGIN: u8 = b'b';
 const PACK: u8 = b'p';
 const CREATE: u8 = b'c';
 
+/// A pack of more chunks than fit takes several records: one of tiny files has hundreds of thousands.
+const PACK_RECORD_BYTES: usize = 256 << 10;
+
 /// The file of a branch and a source. It may have moved to another disk or machine: what is noted is true anywhere.
 pub(super) fn file(folder: &Path, branch: &str, source: &Path) -> PathBuf {
     let mut hasher = blake3::Hasher::new();
@@ -184,6 +187,10 @@ impl Acknowledged for Journal {
             for block in &table.blocks {
                 let mut offset = 0;
                 for (chunk, bytes) in &block.chunks {
+                    if record.len() >= PACK_RECORD_BYTES {
+                        kept.append(&record)?;
+                        record.truncate(1);
+                    }
                     let placement = ChunkPlacement {
                         pack,
                         frame_offset: block.offset,
@@ -409,6 +416,31 @@ mod tests {
         assert_eq!(journal.left().and_then(|left| left.create).expect("noted").1.len(), 2);
         journal.end(true);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_pack_of_many_chunks_is_noted_in_records_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let many = 3 * PACK_RECORD_BYTES / RECORD_BYTES;
+        let chunks_of_block = (0..many as u32).map(|n| (ChunkId::of(&n.to_le_bytes()), 1)).collect();
+        let block = BlockRecord { offset: 0, length: 100, chunks: chunks_of_block };
+        let large = TableOfContents { blocks: vec![block], ..TableOfContents::default() };
+        let journal = open(&path);
+        journal.start(7);
+        journal.acknowledged(pack(0), &large);
+        journal.end(false);
+        let found = chunks(&open(&path));
+        assert_eq!(found.len(), many);
+        let is_in_place = |(n, (chunk, placement)): (usize, &(ChunkId, ChunkPlacement))| {
+            *chunk == ChunkId::of(&(n as u32).to_le_bytes()) && placement.offset == n as u32
+        };
+        assert!(found.iter().enumerate().all(is_in_place));
+        // What was written before a cut is still of use.
+        let bytes = fs::read(&path).expect("reads");
+        fs::write(&path, &bytes[..bytes.len() / 2]).expect("writes");
+        let left = chunks(&open(&path));
+        assert!(!left.is_empty() && left.len() < many && found.starts_with(&left), "{}", left.len());
     }
 
     #[test]
