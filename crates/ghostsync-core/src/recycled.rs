@@ -35,6 +35,12 @@ impl Recycled {
         Self { room_bytes: self.room_bytes, open: BytesMut::new(), opened: false, full: Arc::clone(&self.full) }
     }
 
+    /// For another thread that fills so many bytes and no more: few would keep a room to themselves, and get just what they
+    /// need.
+    pub(crate) fn beside_for(&self, bytes: u64) -> Self {
+        if bytes < self.room_bytes as u64 / 8 { Self::new(0) } else { self.beside() }
+    }
+
     /// Copies bytes to where they can be shared.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
         let room = self.room_for(bytes.len());
@@ -109,6 +115,17 @@ mod tests {
             places.insert(copy.as_ptr());
         }
         assert!(places.len() <= 2, "{} rooms", places.len());
+    }
+
+    #[test]
+    fn few_bytes_do_not_keep_a_room_to_themselves() {
+        let rooms = Recycled::new(1000);
+        let fill = |bytes: usize| rooms.beside_for(bytes as u64).fill(bytes, |_| Ok::<(), ()>(())).expect("fills");
+        let few: Vec<_> = (0..20).map(|_| fill(124)).collect();
+        assert!(rooms.full.lock().expect("no panic").is_empty());
+        let many = [fill(125), fill(1000)];
+        assert_eq!(rooms.full.lock().expect("no panic").len(), 2);
+        assert!(few.iter().chain(&many).all(|bytes| bytes.iter().all(|byte| *byte == 0)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! A block that is damaged or missing travels as what it is: only when a file needs it is the file lost.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use super::tally::Tally;
 use super::write::{Afterwards, FileJob, Piece, Window};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Placed};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackName};
 use crate::interrupt::Interrupt;
 use crate::observer::Observer;
 use crate::pack::{BlockRef, Damage, Recent};
@@ -37,8 +37,12 @@ const WINDOW_PARTS: usize = 1 << 12;
 /// when the handles of their directories are closed.
 const ONLY_AFTERWARDS: usize = 64;
 
-/// Stored blocks are kept up to so many bytes: those that two windows share, and those of files with equal parts.
-const RECENT_BYTES: usize = 8 << 20;
+/// Stored blocks that windows share are kept up to so many bytes: those that two of them divide, and those of files that
+/// are like earlier ones.
+const RECENT_BYTES: usize = 10 << 20;
+
+/// A block of which a window wants so many bytes of content is used up: blocks of small files are filled to 512 KiB.
+const USED_UP_BYTES: u64 = 384 << 10;
 
 /// A read of a window that has no gaps, and all but the last block of it: which make the window full.
 const ROOM_BYTES: usize = 5 << 20;
@@ -66,7 +70,8 @@ pub(super) struct Fetcher {
     rooms: Recycled,
     flying: VecDeque<Flying>,
     window: Window,
-    wanted: HashSet<BlockRef>,
+    /// The blocks of the window.
+    wanted: HashMap<BlockRef, Wanted>,
     wanted_bytes: u64,
     parts: usize,
     tally: Tally,
@@ -77,9 +82,28 @@ struct Flying {
     window: Window,
     flight: Flight,
     /// What the flight brings.
-    blocks: HashSet<BlockRef>,
+    blocks: HashMap<BlockRef, Wanted>,
     /// What windows before it bring.
     shared: Vec<BlockRef>,
+}
+
+/// What a window wants of a block's content.
+#[derive(Debug, Default)]
+struct Wanted {
+    bytes: u64,
+    /// Where the last of it ends.
+    end: u64,
+}
+
+impl Wanted {
+    /// Adds a chunk; one that comes again is not wanted twice.
+    fn add(&mut self, chunk: &ChunkPlacement) {
+        let begin = u64::from(chunk.offset);
+        if begin >= self.end {
+            self.bytes += u64::from(chunk.bytes);
+            self.end = begin + u64::from(chunk.bytes);
+        }
+    }
 }
 
 /// The next stage has stopped.
@@ -94,7 +118,7 @@ impl Fetcher {
             rooms: Recycled::new(ROOM_BYTES),
             flying: VecDeque::new(),
             window: Window::default(),
-            wanted: HashSet::new(),
+            wanted: HashMap::new(),
             wanted_bytes: 0,
             parts: 0,
             tally: Tally::default(),
@@ -173,7 +197,7 @@ impl Fetcher {
             };
             for (id, placement) in next {
                 let block = BlockRef::of(&placement);
-                let new_bytes = if self.wanted.contains(&block) { 0 } else { u64::from(block.bytes) };
+                let new_bytes = if self.wanted.contains_key(&block) { 0 } else { u64::from(block.bytes) };
                 let full = self.wanted_bytes + new_bytes > WINDOW_BYTES && self.wanted_bytes > 0;
                 if full || self.parts >= WINDOW_PARTS {
                     cut.push(std::mem::take(&mut chunks), &mut self.window.pieces);
@@ -181,9 +205,10 @@ impl Fetcher {
                         return Ok(Err(CutOff));
                     }
                 }
-                if self.wanted.insert(block) {
+                if !self.wanted.contains_key(&block) {
                     self.wanted_bytes += u64::from(block.bytes);
                 }
+                self.wanted.entry(block).or_default().add(&placement);
                 self.parts += 1;
                 chunks.push((id, placement));
             }
@@ -205,18 +230,18 @@ impl Fetcher {
             }
         }
         let mut window = std::mem::take(&mut self.window);
-        let (mut blocks, mut shared) = (HashSet::new(), Vec::new());
-        for block in std::mem::take(&mut self.wanted) {
+        let (mut blocks, mut shared) = (HashMap::new(), Vec::new());
+        for (block, wanted) in std::mem::take(&mut self.wanted) {
             if let Some(stored) = self.recent.get(&block) {
                 window.blocks.insert(block, Ok(stored));
-            } else if self.flying.iter().any(|flying| flying.blocks.contains(&block)) {
+            } else if self.flying.iter().any(|flying| flying.blocks.contains_key(&block)) {
                 shared.push(block);
             } else {
-                blocks.insert(block);
+                blocks.insert(block, wanted);
             }
         }
         (self.wanted_bytes, self.parts) = (0, 0);
-        let flight = Flight::begin(&self.reader, &self.rooms, blocks.iter().copied().collect());
+        let flight = Flight::begin(&self.reader, &self.rooms, blocks.keys().copied().collect());
         self.flying.push_back(Flying { window, flight, blocks, shared });
         Ok(Ok(()))
     }
@@ -227,9 +252,16 @@ impl Fetcher {
         flying: Flying,
         windows: &mpsc::Sender<Flow<Window>>,
     ) -> Result<std::result::Result<(), CutOff>> {
-        let Flying { mut window, flight, shared, .. } = flying;
-        let (fetched, received) = flight.land().await?;
+        let Flying { mut window, flight, blocks, shared } = flying;
+        let (mut fetched, received) = flight.land().await?;
         self.tally.block_bytes += received;
+        // The last one of a pack is the one that the next window may go on with: it is kept longest.
+        let mut last: HashMap<PackName, u64> = HashMap::new();
+        for (block, _) in &fetched {
+            let offset = last.entry(block.pack).or_default();
+            *offset = block.offset.max(*offset);
+        }
+        fetched.sort_by_key(|(block, _)| last.get(&block.pack) == Some(&block.offset));
         for (block, stored) in fetched {
             for later in &mut self.flying {
                 if let Some(at) = later.shared.iter().position(|shared| *shared == block) {
@@ -237,8 +269,11 @@ impl Fetcher {
                     later.window.blocks.insert(block, stored.clone());
                 }
             }
-            if let Ok(stored) = &stored {
-                self.recent.insert(block, stored.clone(), stored.len());
+            if let Ok(stored) = &stored
+                && blocks.get(&block).is_some_and(|wanted| wanted.bytes < USED_UP_BYTES)
+            {
+                // A slice would keep the whole room.
+                self.recent.insert(block, Bytes::copy_from_slice(stored), stored.len());
             }
             window.blocks.insert(block, stored);
         }

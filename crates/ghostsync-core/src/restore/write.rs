@@ -354,9 +354,11 @@ impl Writer {
     }
 }
 
-/// Groups neighbours that begin in the same block: one thread decodes it for all of them.
-fn batches(pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
+/// Groups those that begin in the same block: one thread decodes it for all of them. Where each file was changed by
+/// another snapshot, blocks do not come in tree order.
+fn batches(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     let first_block = |piece: &Piece| piece.chunks.first().map(|(_, placement)| BlockRef::of(placement));
+    pieces.sort_by_key(first_block);
     let mut batches: Vec<Vec<Piece>> = Vec::new();
     for piece in pieces {
         let block = first_block(&piece);

@@ -228,7 +228,7 @@ impl Store {
             return Err(self.corrupt(key, format!("has {} bytes, {} are expected", answer.meta.size, range.end)));
         }
         if let GetResultPayload::File(file, _) = answer.payload {
-            return match local::read(file, answer.range.start, length, rooms.beside()).await {
+            return match local::read(file, answer.range.start, length, rooms.beside_for(length)).await {
                 Ok(bytes) => {
                     self.counts.receive(bytes.len());
                     Ok(bytes)

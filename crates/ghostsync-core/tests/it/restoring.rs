@@ -690,7 +690,8 @@ async fn many_small_files_come_in_few_requests() {
     let gets = recording.count(Operation::Get) + recording.count(Operation::GetRange);
     eprintln!("{gets} gets, {packed} bytes, {:.1} s", report.seconds);
     assert!(gets as u64 <= packed / (4 << 20) + 20, "{gets} gets for {packed} bytes");
-    assert!(report.block_bytes <= packed, "{} of {packed}", report.block_bytes);
+    // The two blocks that files far away share come a second time, when that shows, and are then kept.
+    assert!(report.block_bytes <= packed + (1 << 20), "{} of {packed}", report.block_bytes);
     assert_same(source.path(), &folder.path().join("d"));
 }
 

@@ -100,6 +100,21 @@ fn files_of_one_block_and_files_over_two_windows_are_written() {
 }
 
 #[test]
+fn files_of_a_block_come_together_wherever_in_the_tree_they_are() {
+    let (_folder, root) = temporary_root();
+    let mut blocks = Blocks::new();
+    let [one, other] = [1, 0].map(|number| put(&mut blocks, number, &[b"a", b"b", b"c"]));
+    let job = |name: &str| file_job(&root, file(name, b""));
+    let pieces = [("0", &one[..1]), ("1", &other[..1]), ("2", &[]), ("3", &one[1..]), ("4", &other[..2])];
+    let pieces = pieces.map(|(name, chunks)| piece(&job(name), chunks, true));
+    let names = |batch: &Vec<Piece>| -> String {
+        batch.iter().map(|piece| String::from_utf8_lossy(piece.job.name()).into_owned()).collect()
+    };
+    // By block, and in tree order in each.
+    assert_eq!(batches(pieces.into()).iter().map(names).collect::<Vec<_>>(), ["2", "14", "03"]);
+}
+
+#[test]
 fn a_piece_of_many_blocks_is_written_in_order_and_fails_as_a_whole() {
     const BLOCKS: u32 = 20;
     for damaged in [None, Some(0), Some(7), Some(BLOCKS - 1)] {
