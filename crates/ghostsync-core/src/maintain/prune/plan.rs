@@ -205,8 +205,12 @@ struct Emptiest {
     moving_bytes: u64,
 }
 
-/// The packs to empty: those that are less than half alive, and then the emptiest of the others, as long as more than a
-/// fifth of what is kept is dead. Backups move out of those that heads refer to, this prune out of the others. Those that
+/// Data packs that a head may be spread over, beyond one for so many bytes.
+const SPREAD_PACKS: usize = 32;
+const SPREAD_BYTES: u64 = 64 << 20;
+
+/// The packs to empty: those that are less than half alive, then the emptiest of the others, as long as more than a
+/// fifth of what is kept is dead, and then what a head is [`spread`] over. Backups move out of those that heads refer to, this prune out of the others. Those that
 /// free the most for each byte that is moved come first, as long as what is alive in them fits the budget.
 ///
 /// What is alive in a pack is an estimate. Beyond half of it, only what is certainly dead counts: or else packs that are
@@ -235,15 +239,46 @@ fn emptiest(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -
             left -= dead(&pack);
         }
     }
+    for pack in spread(packs, needed, &of) {
+        of.take(pack, budget);
+    }
     of.draining.sort_unstable();
     of
+}
+
+/// If heads are spread over many data packs that no older snapshot needs, the smallest of those: a restore reads from each
+/// of them a bit here and a bit there. Half of what is allowed stays, so that each time many small ones become a large one.
+/// Then those that are left of a head that a backup has put together so, and that only its parent needs. What older
+/// snapshots need as well would be there twice.
+fn spread(
+    packs: &[ListedPack],
+    needed: &HashMap<Pack, Needed>,
+    taken: &Emptiest,
+) -> impl Iterator<Item = (ListedPack, Needed)> + use<> {
+    let of = |listed: &ListedPack| Some((*listed, *needed.get(&listed.pack)?));
+    let may_go = |(listed, needed): &(ListedPack, Needed)| {
+        let is_taken = taken.draining.contains(&listed.pack.name) || taken.moving.contains(&listed.pack);
+        !needed.whose.others && !listed.pack.is_meta && !is_taken
+    };
+    let (mut read, mut left): (Vec<_>, Vec<_>) =
+        packs.iter().filter_map(of).filter(may_go).partition(|(_, needed)| needed.whose.heads);
+    read.sort_unstable_by_key(|(listed, needed)| (needed.alive_bytes, listed.pack));
+    let bytes: u64 = read.iter().map(|(_, needed)| needed.alive_bytes).sum();
+    let large = usize::try_from(bytes / SPREAD_BYTES).unwrap_or(usize::MAX);
+    read.truncate(if read.len() > large.saturating_add(SPREAD_PACKS) {
+        read.len() - large - SPREAD_PACKS / 2
+    } else {
+        0
+    });
+    left.truncate(if left.len() > SPREAD_PACKS / 2 { left.len() } else { 0 });
+    read.into_iter().chain(left)
 }
 
 impl Emptiest {
     /// Takes a pack if what is alive in it fits the budget.
     fn take(&mut self, (listed, needed): (ListedPack, Needed), budget: u64) -> bool {
         let fits = self.draining_bytes + self.moving_bytes + needed.alive_bytes <= budget;
-        if fits && needed.of_head {
+        if fits && needed.whose.heads {
             self.draining_bytes += needed.alive_bytes;
             self.draining.push(listed.pack.name);
         } else if fits {
@@ -258,6 +293,7 @@ impl Emptiest {
 mod tests {
     use super::*;
     use crate::id::{CommitHash, SessionId};
+    use crate::maintain::prune::reach::Whose;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -271,6 +307,11 @@ mod tests {
 
     fn lies(pack: Pack, bytes: u64, modified: Millis) -> ListedPack {
         ListedPack { pack, bytes, modified }
+    }
+
+    /// A head's, or somebody else's.
+    fn whose(heads: bool) -> Whose {
+        Whose { heads, others: !heads }
     }
 
     fn base(seq: u64, session_floor: u64) -> Commit {
@@ -346,7 +387,7 @@ mod tests {
     #[test]
     fn packs_that_are_mostly_dead_are_moved_by_backups_or_by_the_prune_within_one_budget() {
         let packs: Vec<_> = (0..5).map(|number| lies(pack(1, number), 100, 0)).collect();
-        let need = |alive_bytes, of_head| Needed { alive_bytes, most_alive_bytes: 100, of_head };
+        let need = |alive_bytes, of_head| Needed { alive_bytes, most_alive_bytes: 100, whose: whose(of_head) };
         let needed = HashMap::from([
             (pack(1, 0), need(49, true)),
             (pack(1, 1), need(10, true)),
@@ -367,9 +408,46 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_spread_over_many_packs_is_put_together_again() {
+        let count = SPREAD_PACKS as u32 + 1;
+        let draining = |packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget| {
+            let of = emptiest(packs, needed, budget);
+            assert!(of.moving.is_empty());
+            of.draining.iter().map(|name| name.number).collect::<Vec<_>>()
+        };
+        let packs: Vec<_> = (0..count).map(|number| lies(pack(1, number), 1000 + u64::from(number), 0)).collect();
+        let need = |whose| {
+            move |listed: &ListedPack| {
+                (listed.pack, Needed { alive_bytes: listed.bytes, most_alive_bytes: listed.bytes, whose })
+            }
+        };
+        let mut needed: HashMap<_, _> = packs.iter().map(need(whose(true))).collect();
+        let smallest: Vec<u32> = (0..count - SPREAD_PACKS as u32 / 2).collect();
+        assert_eq!(draining(&packs, &needed, u64::MAX), smallest);
+        assert_eq!(draining(&packs, &needed, 2100), [0, 1], "as the budget allows");
+        assert_eq!(draining(&packs[1..], &needed, u64::MAX), [] as [u32; 0], "as many as are allowed");
+        // What older snapshots need would be there twice; what only they need is not read from.
+        needed.extend(packs[..1].iter().map(need(Whose { heads: true, others: true })));
+        assert_eq!(draining(&packs, &needed, u64::MAX), [] as [u32; 0]);
+        needed.extend(packs[..5].iter().map(need(whose(false))));
+        assert_eq!(draining(&packs, &needed, u64::MAX), [] as [u32; 0]);
+        // Of the parent alone.
+        let parents: HashMap<_, _> = packs.iter().map(need(Whose::default())).collect();
+        let moving = |packs| emptiest(packs, &parents, u64::MAX).moving.len();
+        assert_eq!((moving(&packs), moving(&packs[..SPREAD_PACKS / 2])), (packs.len(), 0));
+        // A large head takes many packs; pages are not what is meant.
+        let large: Vec<_> = (0..count).map(|number| lies(pack(1, number), SPREAD_BYTES, 0)).collect();
+        let needed = large.iter().map(need(whose(true))).collect();
+        assert_eq!(draining(&large, &needed, u64::MAX), [] as [u32; 0]);
+        let meta: Vec<_> = packs.iter().map(|listed| lies(Pack::meta(listed.pack.name), listed.bytes, 0)).collect();
+        let needed = meta.iter().map(need(whose(true))).collect();
+        assert_eq!(draining(&meta, &needed, u64::MAX), [] as [u32; 0]);
+    }
+
+    #[test]
     fn what_is_moved_out_of_goes_by_the_floor_of_the_same_commit() {
         let packs = vec![lies(pack(7, 0), 100, 0)];
-        let needed = Needed { alive_bytes: 10, most_alive_bytes: 10, of_head: false };
+        let needed = Needed { alive_bytes: 10, most_alive_bytes: 10, whose: whose(false) };
         let plan = plan(
             &base(10, 3),
             &listed(minutes(999), packs, 10),
@@ -385,7 +463,7 @@ mod tests {
         let packs: Vec<_> = (0..4).map(|number| lies(pack(1, number), 100, 0)).collect();
         let moving = |alive: [u64; 4]| {
             let of = |(number, alive): (u32, u64)| {
-                (pack(1, number), Needed { alive_bytes: alive, most_alive_bytes: alive, of_head: false })
+                (pack(1, number), Needed { alive_bytes: alive, most_alive_bytes: alive, whose: whose(false) })
             };
             let of = emptiest(&packs, &(0..).zip(alive).map(of).collect(), 1000);
             let mut numbers: Vec<_> = of.moving.iter().map(|pack| pack.name.number).collect();

@@ -15,7 +15,7 @@ use futures::future::join_all;
 
 use super::plan::Pack;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::commit::Commit;
+use crate::format::commit::{Commit, Snapshot};
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placement};
 use crate::history::is_step;
 use crate::id::{PackName, SnapshotId};
@@ -38,8 +38,23 @@ struct Ahead {
     page: PageRef,
     /// A list of chunks is expected there, not a tree.
     is_list: bool,
-    /// A head refers to it that backups follow.
-    of_head: bool,
+    whose: Whose,
+}
+
+/// Whose snapshots need something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Whose {
+    /// A head that backups follow does.
+    pub(super) heads: bool,
+    /// A snapshot does that is neither such a head nor the parent of one: that goes with the next backup.
+    pub(super) others: bool,
+}
+
+impl Whose {
+    fn and(&mut self, whose: Self) {
+        self.heads |= whose.heads;
+        self.others |= whose.others;
+    }
 }
 
 /// The live chunks of a block, sorted by their offset in it; some 8 bytes each.
@@ -56,8 +71,8 @@ pub(super) struct Needed {
     pub(super) alive_bytes: u64,
     /// The same, but that nothing is dead which they do not show to be: a pack of which all is needed has all its bytes.
     pub(super) most_alive_bytes: u64,
-    /// A head that backups follow needs some of them.
-    pub(super) of_head: bool,
+    /// Who needs any of them.
+    pub(super) whose: Whose,
 }
 
 /// What a number of snapshots need.
@@ -105,9 +120,13 @@ impl<'a> Reach<'a> {
     /// `Corrupt` if a page is missing or is not what it should be; the store's.
     pub(super) async fn add(&mut self, commit: &Commit) -> Result<()> {
         let heads = heads(commit);
+        let of_head = |snapshot: &&Snapshot| heads.contains(&snapshot.id);
+        let parents: HashSet<_> = commit.snapshots.iter().filter(of_head).filter_map(|head| head.parent).collect();
         for snapshot in &commit.snapshots {
             // By where they lie: a snapshot that was added before may have been moved since.
-            self.refer(snapshot.tree.root(), false, heads.contains(&snapshot.id))?;
+            let is_head = heads.contains(&snapshot.id);
+            let whose = Whose { heads: is_head, others: !is_head && !parents.contains(&snapshot.id) };
+            self.refer(snapshot.tree.root(), false, whose)?;
         }
         let mut fetched = None;
         while let Some((&(pack, offset), _)) = self.ahead.last_key_value() {
@@ -153,8 +172,8 @@ impl<'a> Reach<'a> {
     }
 
     async fn read(&mut self, next: Ahead) -> Result<()> {
-        let Ahead { page, is_list, of_head } = next;
-        let number = self.need(Pack::meta(page.placement.pack), of_head);
+        let Ahead { page, is_list, whose } = next;
+        let number = self.need(Pack::meta(page.placement.pack), whose);
         if let Some(pack) = self.packs.get_mut(number as usize) {
             let bytes = u64::from(page.placement.bytes) + TABLE_ROW_BYTES;
             pack.alive_bytes = pack.alive_bytes.saturating_add(bytes);
@@ -165,42 +184,42 @@ impl<'a> Reach<'a> {
         match loaded.map_err(unreadable)? {
             Page::Children(children) if !is_list => {
                 for child in children {
-                    self.refer(child.page, false, of_head)?;
+                    self.refer(child.page, false, whose)?;
                 }
             }
             Page::Entries(entries) if !is_list => {
                 self.observer.progress(Progress::Listed { entries: entries.len() as u64 });
                 for placed in entries {
                     match placed.content {
-                        Placement::Chunks(chunks) => chunks.iter().for_each(|chunk| self.chunk(chunk, of_head)),
-                        Placement::List(root) => self.refer(*root, true, of_head)?,
+                        Placement::Chunks(chunks) => chunks.iter().for_each(|chunk| self.chunk(chunk, whose)),
+                        Placement::List(root) => self.refer(*root, true, whose)?,
                     }
                 }
             }
             Page::ListChildren(children) if is_list => {
                 for child in children {
-                    self.refer(child.page, true, of_head)?;
+                    self.refer(child.page, true, whose)?;
                 }
             }
-            Page::Chunks(chunks) if is_list => chunks.iter().for_each(|(_, chunk)| self.chunk(chunk, of_head)),
+            Page::Chunks(chunks) if is_list => chunks.iter().for_each(|(_, chunk)| self.chunk(chunk, whose)),
             _ => return Err(unreadable(Error::corrupt(format!("page {} is of another kind", page.page)))),
         }
         Ok(())
     }
 
     /// Takes a reference to a page copy.
-    fn refer(&mut self, page: PageRef, is_list: bool, of_head: bool) -> Result<()> {
-        let number = self.need(Pack::meta(page.placement.pack), of_head);
+    fn refer(&mut self, page: PageRef, is_list: bool, whose: Whose) -> Result<()> {
+        let number = self.need(Pack::meta(page.placement.pack), whose);
         let claimed = fingerprint(&page, is_list);
         let place = (page.placement.pack, page.placement.offset);
         let known = match (self.visited.get(&(number, place.1)), self.ahead.get_mut(&place)) {
             (Some(known), _) => *known,
             (None, Some(ahead)) => {
-                ahead.of_head |= of_head;
+                ahead.whose.and(whose);
                 fingerprint(&ahead.page, ahead.is_list)
             }
             (None, None) => {
-                self.ahead.insert(place, Ahead { page, is_list, of_head });
+                self.ahead.insert(place, Ahead { page, is_list, whose });
                 return Ok(());
             }
         };
@@ -212,8 +231,8 @@ impl<'a> Reach<'a> {
         Err(unreadable(Error::corrupt(format!("two references to byte {} of {pack} contradict each other", place.1))))
     }
 
-    fn chunk(&mut self, chunk: &ChunkPlacement, of_head: bool) {
-        let number = self.need(Pack::data(chunk.pack), of_head);
+    fn chunk(&mut self, chunk: &ChunkPlacement, whose: Whose) {
+        let number = self.need(Pack::data(chunk.pack), whose);
         let block = self.blocks.entry((number, chunk.frame_offset)).or_default();
         block.frame_bytes = block.frame_bytes.max(chunk.frame_bytes);
         if let Err(place) = block.chunks.binary_search_by_key(&chunk.offset, |(offset, _)| *offset) {
@@ -223,12 +242,12 @@ impl<'a> Reach<'a> {
     }
 
     /// Notes that a pack is needed, and tells its number.
-    fn need(&mut self, pack: Pack, of_head: bool) -> u32 {
+    fn need(&mut self, pack: Pack, whose: Whose) -> u32 {
         let next = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
         let number = *self.numbers.entry(pack).or_insert(next);
         match self.packs.get_mut(number as usize) {
-            Some(pack) => pack.of_head |= of_head,
-            None => self.packs.push(Needed { alive_bytes: TABLE_BYTES, most_alive_bytes: TABLE_BYTES, of_head }),
+            Some(pack) => pack.whose.and(whose),
+            None => self.packs.push(Needed { alive_bytes: TABLE_BYTES, most_alive_bytes: TABLE_BYTES, whose }),
         }
         number
     }

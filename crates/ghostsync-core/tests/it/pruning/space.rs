@@ -102,6 +102,31 @@ async fn old_snapshots_that_are_kept_do_not_keep_what_is_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_many_snapshots_have_made_is_put_together_again() {
+    let mut history = History::new(Arc::new(InMemory::new())).await.without_copies();
+    for file in 0..60 {
+        write_file(&history.source(), file, 0, 3000);
+        let _ = history.back_up("main").await;
+    }
+    let mut packs = Vec::new();
+    for round in 0..3 {
+        let head = history.state().await.commit.snapshots.last().cloned().expect("a head");
+        let parent = head.parent.expect("a parent");
+        history.forget(|snapshot| snapshot.id != parent).await;
+        let report = pruned(&history.repository).await;
+        packs.push((report.kept_packs, report.draining_packs, report.moved_packs));
+        write_file(&history.source(), round, 1, 3000);
+        let _ = history.back_up("main").await;
+    }
+    println!("{packs:?}");
+    // One of data of each snapshot and one of the pages of both; 16 stay; the head's, and what is left of its parent's.
+    assert_eq!(packs[0], (62, 44, 0));
+    assert_eq!((packs[1].1, packs[1].2), (0, 44));
+    assert!(packs[2].0 < 25 && packs[2].1 == 0, "{packs:?}");
+    history.assert_all_restore("after it was put together").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: 500 snapshots; `just scale` runs it"]
 async fn scale_after_five_hundred_snapshots_little_more_is_left_than_a_fresh_repository_takes() {
     let life = Life { snapshots: 500, files: 2000, file_bytes: 20_000, changes: 20, among: 2000, kept_every: 1000 };
