@@ -138,8 +138,8 @@ pub fn for_error(error: &Error, opened: bool) -> Option<&'static str> {
              until then docs/recover-by-hand.md gets files back"
         }
         ErrorKind::Corrupt => {
-            "'ghostsync check' names what is damaged, and what that affects; 'ghostsync repair' rebuilds what can be \
-             rebuilt, 'restore --keep-going' restores the rest"
+            "'ghostsync check --read-data' names what is damaged, and what that affects; 'ghostsync repair' rebuilds \
+             what can be rebuilt, 'restore --keep-going' restores the rest"
         }
         ErrorKind::Unsupported => "use a newer version of ghostsync",
         ErrorKind::Unknown if error.to_string().contains("nobody may write") => {
