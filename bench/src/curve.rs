@@ -1,4 +1,6 @@
 //! Do time and memory grow with the number of entries, and no faster? Tiny files, 10,000 to a million.
+//!
+//! A copy of each tree by `cp` is measured beside: what a file costs the system alone grows as well.
 
 use std::fs;
 
@@ -6,7 +8,7 @@ use crate::bench::{Bench, named, now};
 use crate::compare::compare;
 use crate::failure::{Outcome, Tried};
 use crate::peers::{self, Step};
-use crate::results::{Key, Medium, Results, Sample, Scenario};
+use crate::results::{Campaign, Key, Medium, Results, Sample, Scenario};
 use crate::store::StoreKind;
 use crate::trees::{Tree, wide};
 use crate::walk::stored_bytes;
@@ -17,11 +19,24 @@ pub const KEY: Key =
 /// The files of the trees.
 const FILES: [u64; 6] = [10_000, 30_000, 100_000, 300_000, 600_000, 1_000_000];
 
+/// What a copy of each tree is made with.
+pub const FLOOR: &str = "cp";
+
+/// The series of the copies of a tree of so many files; those of ghostsync are the number alone.
+pub fn floor_series(files: u64) -> String {
+    format!("{FLOOR} {files}")
+}
+
+/// The sizes of the trees, smallest first.
+pub fn sizes(campaign: &Campaign) -> Vec<u64> {
+    campaign.series().into_iter().filter_map(|series| series.parse().ok()).collect()
+}
+
 /// Measures.
 pub fn run(bench: &Bench) -> Outcome<()> {
     let all = peers::all(&bench.ghostsync);
-    let chosen = named(&all, &["ghostsync".to_owned()])?;
-    let peer = chosen[0];
+    let chosen = named(&all, &["ghostsync".to_owned(), FLOOR.to_owned()])?;
+    let (peer, floor) = (chosen[0], chosen[1]);
     let workplace = bench.workplace(KEY.medium)?;
     let source = workplace.folder.join("source");
     fs::create_dir(&source).on("create the folder", &source)?;
@@ -38,6 +53,10 @@ pub fn run(bench: &Bench) -> Outcome<()> {
                 campaign.samples.extend(sample.map(|sample| Sample { series: files.to_string(), run, ..sample }));
             }
             compare(&source, &place.target)?;
+            workplace.clear("place")?;
+            let place = workplace.place(&source, "place", None)?;
+            let sample = workplace.measure(floor, Step::First, &place, None)?;
+            campaign.samples.extend(sample.map(|sample| Sample { series: floor_series(files), run, ..sample }));
             workplace.clear("place")?;
         }
         (campaign.entries, campaign.bytes) = (files + files.div_ceil(1000), stored_bytes(&source)?);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::quoted;
 use super::table::{Table, cell, grouped, mebibytes, seconds, times};
+use crate::curve::{FLOOR, floor_series, sizes};
 use crate::history::{SERIES, SNAPSHOTS};
 use crate::line::{BYTES_PER_SECOND, ROUND_TRIP};
 use crate::peers::{self, Step};
@@ -243,17 +244,19 @@ fn curve_table(campaign: &Campaign) -> Table {
     const STEPS: [Step; 3] = [Step::First, Step::Unchanged, Step::Restore];
     let mut header = vec!["files".to_owned()];
     header.extend(STEPS.map(|step| format!("{}, s", step.title())));
+    header.push(format!("{FLOOR}, s"));
     header.extend(STEPS.map(|step| format!("{}, µs each", step.title())));
+    header.push(format!("{FLOOR}, µs each"));
     header.extend(STEPS.map(|step| format!("{}, peak MiB", step.title())));
     let mut table = Table::new(header);
-    for series in campaign.series() {
-        let files: f64 = series.parse().unwrap_or(1.0);
-        let mut row = vec![grouped(files as u64)];
-        row.extend(STEPS.map(|step| cell(campaign.seconds(series, step), seconds)));
-        row.extend(
-            STEPS.map(|step| cell(campaign.seconds(series, step), |value| format!("{:.1}", value / files * 1e6))),
-        );
-        row.extend(STEPS.map(|step| cell(peak(campaign, series, step), mebibytes)));
+    for files in sizes(campaign) {
+        let series = files.to_string();
+        let mut times = STEPS.map(|step| campaign.seconds(&series, step)).to_vec();
+        times.push(campaign.seconds(&floor_series(files), Step::First));
+        let mut row = vec![grouped(files)];
+        row.extend(times.iter().map(|time| cell(*time, seconds)));
+        row.extend(times.iter().map(|time| cell(*time, |time| format!("{:.1}", time / files as f64 * 1e6))));
+        row.extend(STEPS.map(|step| cell(peak(campaign, &series, step), mebibytes)));
         table.row(row);
     }
     table
