@@ -139,7 +139,8 @@ pub(super) fn plan(
     max_rewrite: u64,
 ) -> Plan {
     let floor = session_floor(base, listed, idle);
-    let Emptiest { draining, draining_bytes, moving, moving_bytes } = emptiest(&listed.packs, needed, max_rewrite);
+    let Emptiest { draining, draining_bytes, moving, moving_bytes } =
+        emptiest(base, &listed.packs, needed, max_rewrite);
     let garbage = || garbage(&listed.packs, needed, u64::MAX);
     let frees = garbage().any(|pack| (base.session_floor..floor).contains(&pack.pack.name.begin));
     // No floor that is not above the head is above what began at the head: any commit makes the next one possible.
@@ -162,7 +163,8 @@ pub(super) fn plan_alone(base: &Commit, listed: &Listed, needed: &HashMap<Pack, 
     let next = base.seq + 1;
     let is_firm = base.session_floor == base.seq;
     let lowest = if is_firm { base.session_floor } else { 0 };
-    let Emptiest { draining, draining_bytes, moving, moving_bytes } = emptiest(&listed.packs, needed, max_rewrite);
+    let Emptiest { draining, draining_bytes, moving, moving_bytes } =
+        emptiest(base, &listed.packs, needed, max_rewrite);
     let frees = garbage(&listed.packs, needed, next).any(|pack| pack.pack.name.begin >= lowest);
     let needs_commit = frees || draining != base.draining || !moving.is_empty();
     let session_floor = if needs_commit { next } else { base.session_floor };
@@ -215,7 +217,7 @@ const SPREAD_BYTES: u64 = 64 << 20;
 ///
 /// What is alive in a pack is an estimate. Beyond half of it, only what is certainly dead counts: or else packs that are
 /// wholly alive would be moved at every prune.
-fn emptiest(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -> Emptiest {
+fn emptiest(base: &Commit, packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -> Emptiest {
     let of = |listed: &ListedPack| Some((*listed, *needed.get(&listed.pack)?));
     let mut emptiest: Vec<_> = packs.iter().filter_map(of).collect();
     let per_mille = |alive: u64, listed: &ListedPack| alive * 1000 / listed.bytes.max(1);
@@ -239,7 +241,7 @@ fn emptiest(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -
             left -= dead(&pack);
         }
     }
-    for pack in spread(packs, needed, &of) {
+    for pack in spread(base, packs, needed, &of) {
         of.take(pack, budget);
     }
     of.draining.sort_unstable();
@@ -247,21 +249,23 @@ fn emptiest(packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget: u64) -
 }
 
 /// If heads are spread over many data packs that no older snapshot needs, the smallest of those: a restore reads from each
-/// of them a bit here and a bit there. Half of what is allowed stays, so that each time many small ones become a large one.
-/// Then those that are left of a head that a backup has put together so, and that only its parent needs. What older
-/// snapshots need as well would be there twice.
+/// of them a bit here and a bit there. Half of what is allowed stays, so that each time many small ones become a large one;
+/// what older snapshots need as well would be there twice. Then what was draining and that no head needs any more, since
+/// a backup has stored it again: whoever still does, its parent first, needs little that the head has not.
 fn spread(
+    base: &Commit,
     packs: &[ListedPack],
     needed: &HashMap<Pack, Needed>,
     taken: &Emptiest,
 ) -> impl Iterator<Item = (ListedPack, Needed)> + use<> {
     let of = |listed: &ListedPack| Some((*listed, *needed.get(&listed.pack)?));
-    let may_go = |(listed, needed): &(ListedPack, Needed)| {
+    let is_left = |(listed, _): &(ListedPack, Needed)| {
         let is_taken = taken.draining.contains(&listed.pack.name) || taken.moving.contains(&listed.pack);
-        !needed.whose.others && !listed.pack.is_meta && !is_taken
+        !listed.pack.is_meta && !is_taken
     };
     let (mut read, mut left): (Vec<_>, Vec<_>) =
-        packs.iter().filter_map(of).filter(may_go).partition(|(_, needed)| needed.whose.heads);
+        packs.iter().filter_map(of).filter(is_left).partition(|(_, needed)| needed.whose.heads);
+    read.retain(|(_, needed)| !needed.whose.others);
     read.sort_unstable_by_key(|(listed, needed)| (needed.alive_bytes, listed.pack));
     let bytes: u64 = read.iter().map(|(_, needed)| needed.alive_bytes).sum();
     let large = usize::try_from(bytes / SPREAD_BYTES).unwrap_or(usize::MAX);
@@ -270,7 +274,7 @@ fn spread(
     } else {
         0
     });
-    left.truncate(if left.len() > SPREAD_PACKS / 2 { left.len() } else { 0 });
+    left.retain(|(listed, _)| base.draining.contains(&listed.pack.name));
     read.into_iter().chain(left)
 }
 
@@ -396,7 +400,7 @@ mod tests {
             (pack(1, 3), need(2, false)),
         ]);
         let names = |budget| {
-            let of = emptiest(&packs, &needed, budget);
+            let of = emptiest(&base(9, 0), &packs, &needed, budget);
             let draining: Vec<_> = of.draining.iter().map(|name| name.number).collect();
             let moving: Vec<_> = of.moving.iter().map(|pack| pack.name.number).collect();
             ((draining, of.draining_bytes), (moving, of.moving_bytes))
@@ -411,7 +415,7 @@ mod tests {
     fn a_head_that_is_spread_over_many_packs_is_put_together_again() {
         let count = SPREAD_PACKS as u32 + 1;
         let draining = |packs: &[ListedPack], needed: &HashMap<Pack, Needed>, budget| {
-            let of = emptiest(packs, needed, budget);
+            let of = emptiest(&base(9, 0), packs, needed, budget);
             assert!(of.moving.is_empty());
             of.draining.iter().map(|name| name.number).collect::<Vec<_>>()
         };
@@ -431,10 +435,11 @@ mod tests {
         assert_eq!(draining(&packs, &needed, u64::MAX), [] as [u32; 0]);
         needed.extend(packs[..5].iter().map(need(whose(false))));
         assert_eq!(draining(&packs, &needed, u64::MAX), [] as [u32; 0]);
-        // Of the parent alone.
-        let parents: HashMap<_, _> = packs.iter().map(need(Whose::default())).collect();
-        let moving = |packs| emptiest(packs, &parents, u64::MAX).moving.len();
-        assert_eq!((moving(&packs), moving(&packs[..SPREAD_PACKS / 2])), (packs.len(), 0));
+        // What a backup has stored again, and what was never draining.
+        let after = Commit { draining: packs[..20].iter().map(|listed| listed.pack.name).collect(), ..base(9, 0) };
+        let needed: HashMap<_, _> = packs.iter().map(need(whose(false))).collect();
+        let of = emptiest(&after, &packs, &needed, u64::MAX);
+        assert_eq!((of.draining, of.moving), (vec![], packs[..20].iter().map(|listed| listed.pack).collect()));
         // A large head takes many packs; pages are not what is meant.
         let large: Vec<_> = (0..count).map(|number| lies(pack(1, number), SPREAD_BYTES, 0)).collect();
         let needed = large.iter().map(need(whose(true))).collect();
@@ -465,7 +470,7 @@ mod tests {
             let of = |(number, alive): (u32, u64)| {
                 (pack(1, number), Needed { alive_bytes: alive, most_alive_bytes: alive, whose: whose(false) })
             };
-            let of = emptiest(&packs, &(0..).zip(alive).map(of).collect(), 1000);
+            let of = emptiest(&base(9, 0), &packs, &(0..).zip(alive).map(of).collect(), 1000);
             let mut numbers: Vec<_> = of.moving.iter().map(|pack| pack.name.number).collect();
             numbers.sort_unstable();
             numbers
