@@ -12,8 +12,10 @@ use crate::interrupt::Waiter;
 use crate::observer::{Observer, Progress};
 use crate::store::Store;
 
-/// Packs in flight at once; each is about 16 MiB in memory, and takes longer than the round trips that it needs.
-const PACKS_IN_FLIGHT: usize = 2;
+/// What is in flight at once, in units of 64 KiB: two packs of about 16 MiB, which take longer than the round trips that
+/// they need, and beside them a small one, so that a line is not idle while both wait for their answers.
+const SLOTS: u32 = 640;
+const SLOT_BYTES: usize = 64 << 10;
 
 /// Sends packs from a plain thread. Dropping it gives up what is in flight: garbage that nothing refers to.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl std::fmt::Debug for Observed {
 
 impl Uploader {
     pub(crate) fn new(store: Store, waiter: Waiter, observer: Arc<dyn Observer>) -> Self {
-        let slots = Arc::new(Semaphore::new(PACKS_IN_FLIGHT));
+        let slots = Arc::new(Semaphore::new(SLOTS as usize));
         Self { store, waiter, observer: Observed(observer), slots, running: JoinSet::new() }
     }
 
@@ -48,9 +50,11 @@ impl Uploader {
             flatten(done)?;
         }
         let slots = Arc::clone(&self.slots);
-        let permit = self
-            .waiter
-            .wait(async { slots.acquire_owned().await.map_err(|_| Error::internal("the upload was closed")) })?;
+        // A larger pack than usual takes no more than its half.
+        let wanted = u32::try_from(pack.content_length() / SLOT_BYTES).unwrap_or(u32::MAX).clamp(1, SLOTS / 2);
+        let permit = self.waiter.wait(async {
+            slots.acquire_many_owned(wanted).await.map_err(|_| Error::internal("the upload was closed"))
+        })?;
         let (store, observer) = (self.store.clone(), Arc::clone(&self.observer.0));
         let task = async move {
             let sent = pack.content_length() as u64;

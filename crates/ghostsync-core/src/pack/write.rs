@@ -18,6 +18,9 @@ use crate::tree::{PageStore, Pages};
 /// A pack is sent when it has at least so many bytes of frames.
 const PACK_BYTES: usize = 16 << 20;
 
+/// The first data packs of a session are smaller, so that a line is put to use soon: half as large as all before it.
+const FIRST_PACK_BYTES: usize = 4 << 20;
+
 /// Counts the packs of a session, so that no two have one name.
 #[derive(Debug, Clone)]
 pub(crate) struct PackNames {
@@ -61,13 +64,15 @@ pub(crate) struct DataPacks {
     /// The frames of its blocks, as they were made: copying them into one would cost more than to write them out.
     frames: Vec<Bytes>,
     bytes: usize,
+    sent_bytes: usize,
     table: TableOfContents,
 }
 
 impl DataPacks {
     pub(crate) fn new(names: PackNames, listener: Arc<dyn Acknowledged>) -> Self {
         let name = names.next();
-        Self { listener, names, name, frames: Vec::new(), bytes: 0, table: TableOfContents::default() }
+        let (frames, table) = (Vec::new(), TableOfContents::default());
+        Self { listener, names, name, frames, bytes: 0, sent_bytes: 0, table }
     }
 
     /// Adds a block, sends the pack if it is full, and tells where each chunk lies.
@@ -91,7 +96,7 @@ impl DataPacks {
         self.frames.extend(block.frame);
         self.bytes += block_bytes;
         self.table.blocks.push(BlockRecord { offset: frame_offset, length: frame_bytes, chunks: block.chunks });
-        if self.bytes >= PACK_BYTES {
+        if self.bytes >= (self.sent_bytes / 2).clamp(FIRST_PACK_BYTES, PACK_BYTES) {
             self.send(uploader)?;
             self.name = self.names.next();
         }
@@ -113,7 +118,7 @@ impl DataPacks {
 
     fn send(&mut self, uploader: &mut Uploader) -> Result<()> {
         let (mut parts, table) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.table));
-        self.bytes = 0;
+        self.sent_bytes += std::mem::take(&mut self.bytes);
         parts.push(table.encode()?.into());
         let (name, listener) = (self.name, Arc::clone(&self.listener));
         uploader.send(keys::data_pack(name), PutPayload::from_iter(parts), move || listener.acknowledged(name, &table))

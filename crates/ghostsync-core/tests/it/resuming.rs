@@ -223,18 +223,20 @@ async fn delete(objects: &Arc<InMemory>, packs: &BTreeSet<Key>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_was_cut_at_nine_tenths_uploads_the_last_from_the_same_or_a_copied_cache() {
+    /// Of 4, 4, 4, 6, 9, 14 MiB, and seven of 16: all but 7 of 160.
+    const SENT: u32 = 13;
     let bench = Bench::with_files(160).await;
-    let sent = bench.cut_after(9).await;
+    let sent = bench.cut_after(SENT).await;
     let copied = bench.copied_cache("copied");
     for cache in [copied, bench.cache()] {
         let (report, objects) = bench.again_on_a_copy(&cache).await;
         assert_eq!(report.outcome, BackupOutcome::Done);
-        assert!(report.uploaded_bytes <= report.bytes / 5, "{} of {}", report.uploaded_bytes, report.bytes);
+        assert!(report.uploaded_bytes <= report.bytes / 10, "{} of {}", report.uploaded_bytes, report.bytes);
         let packs: Vec<Key> =
             objects.list(Some(&keys::packs())).map_ok(|pack| pack.location).try_collect().await.expect("listed");
-        assert_eq!(packs.len(), 9 + 2, "the last tenth, and the pages: {packs:?}");
+        assert_eq!(packs.len(), SENT as usize + 3, "the last 7 MiB in two, and the pages: {packs:?}");
         let again: Vec<&Key> = packs.iter().filter(|pack| sent.contains(pack)).collect();
-        assert_eq!(again.len(), 9, "no name that was not acknowledged is used again: {again:?}");
+        assert_eq!(again.len(), SENT as usize, "no name that was not acknowledged is used again: {again:?}");
         assert_eq!(Bench::journal(&cache), None);
         bench.assert_newest_restores(&objects).await;
     }
@@ -422,14 +424,14 @@ fn records(journal: &[u8]) -> Vec<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_damaged_anywhere_costs_time_alone() {
-    let bench = Bench::with_files(18).await;
+    let bench = Bench::with_files(6).await;
     bench.late(None).await;
     let path = Bench::journal(&bench.cache()).expect("a journal");
     let whole = fs::read(&path).expect("a journal");
     let bounds = records(&whole);
     assert_eq!(bounds.len(), 5, "begin, two packs, a commit");
     // Whichever of the two was acknowledged first; that of more chunks has the longer record.
-    let first_mib = if bounds[2] - bounds[1] > bounds[3] - bounds[2] { 16 } else { 2 };
+    let first_mib = if bounds[2] - bounds[1] > bounds[3] - bounds[2] { 4 } else { 2 };
     let mut uploaded = BTreeSet::new();
     for (number, bounds) in bounds.windows(2).enumerate() {
         for (how, damaged) in [
@@ -448,7 +450,7 @@ async fn a_journal_that_is_damaged_anywhere_costs_time_alone() {
             let (report, objects) = bench.again_on_a_copy(&cache).await;
             assert_eq!(report.outcome, BackupOutcome::Done, "{case}");
             assert_eq!(state(&objects).await.commit.snapshots.len(), 1, "{case}");
-            let kept = [0, 0, first_mib, 18][number];
+            let kept = [0, 0, first_mib, 6][number];
             let expected = report.bytes - kept * MIB as u64;
             assert!((expected..expected + MIB as u64 / 2).contains(&report.uploaded_bytes), "{case}: {report:?}");
             uploaded.insert(report.uploaded_bytes / MIB as u64);

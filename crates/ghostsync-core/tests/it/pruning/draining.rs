@@ -103,7 +103,7 @@ async fn what_cannot_be_read_when_it_is_to_be_moved_stays_where_it_is() {
 async fn lists_of_chunks_are_followed_and_move_too() {
     let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     drop(History::new(objects.clone()).await);
-    // Chunks so small that a file of 3 MB has more of them than its entry can name.
+    // Chunks so small that a file of 1.5 MB has more of them than its entry can name.
     let config = objects.get(&Key::from("config.json")).await.expect("there").bytes().await.expect("its bytes");
     let mut config = Config::decode(&config).expect("a configuration");
     config.chunker.whole_bytes = 4 << 10;
@@ -114,11 +114,12 @@ async fn lists_of_chunks_are_followed_and_move_too() {
     objects.put(&Key::from("config.json"), config.into()).await.expect("put");
     let mut history = History::of(open(objects.clone()).await, objects);
 
-    write_old(&history.source().join("listed"), &noise(1, 3 << 20), 0);
-    write_old(&history.source().join("large"), &noise(2, 8 << 20), 0);
+    // After two packs of 4.5 MiB a third holds the end of the one file, and the other.
+    write_old(&history.source().join("listed"), &noise(1, 1500 << 10), 0);
+    write_old(&history.source().join("large"), &noise(2, 11 << 20), 0);
     let _ = history.back_up("main").await;
     let first = packs_in(&history.objects).await;
-    write_old(&history.source().join("large"), &noise(3, 8 << 20), 1);
+    write_old(&history.source().join("large"), &noise(3, 11 << 20), 1);
     let _ = history.back_up("main").await;
     history.forget(|_| true).await;
     let report = pruned(&history.repository).await;
