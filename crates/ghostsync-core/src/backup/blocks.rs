@@ -8,7 +8,7 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 
-use super::noise::{is_noise, stretches};
+use super::noise::{Sampled, sample, stretches};
 use crate::error::{Error, Result};
 use crate::format::frame;
 use crate::id::ChunkId;
@@ -126,8 +126,8 @@ struct BlockCompressor {
 
 impl BlockCompressor {
     fn frame(&mut self, pieces: &[Bytes]) -> Result<Vec<Bytes>> {
-        let is_noise = is_noise(pieces);
-        if is_noise
+        let sampled = sample(pieces);
+        if sampled == Sampled::Noise
             && pieces.iter().all(|piece| piece.len() >= PIECE_BYTES)
             && let Some(frame) = frame::stored(pieces)
         {
@@ -141,12 +141,16 @@ impl BlockCompressor {
                 &self.content
             }
         };
-        if is_noise && let Some(frame) = frame::stored(&[self.rooms.copy(content)]) {
+        if sampled == Sampled::Noise
+            && let Some(frame) = frame::stored(&[self.rooms.copy(content)])
+        {
             return Ok(frame);
         }
-        match &stretches(content)[..] {
-            [] | [_] => frame::compress_block(content, &mut self.frame)?,
-            stretches => frame::compress_stretches(stretches, &mut self.frame)?,
+        let stretches = if sampled == Sampled::Mixed { stretches(content) } else { Vec::new() };
+        if stretches.len() > 1 {
+            frame::compress_stretches(&stretches, &mut self.frame)?;
+        } else {
+            frame::compress_block(content, &mut self.frame)?;
         }
         Ok(vec![self.rooms.copy(&self.frame)])
     }

@@ -6,10 +6,21 @@ use bytes::Bytes;
 const SAMPLES: usize = 64;
 const SAMPLE_BYTES: usize = 128;
 
-/// Tells whether all bytes are about equally frequent in a sample, as they are in what is encrypted or compressed.
+/// What a sample tells of content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sampled {
+    /// All bytes are about equally frequent, as they are in what is encrypted or compressed.
+    Noise,
+    /// Some of it may be noise.
+    Mixed,
+    /// Hardly any byte has its highest bit, which half of those of noise have.
+    Plain,
+}
+
+/// Looks at a sample.
 ///
 /// Two bytes of noise are equal once in 256 times; a tenth more often, and it is none.
-pub(super) fn is_noise(pieces: &[Bytes]) -> bool {
+pub(super) fn sample(pieces: &[Bytes]) -> Sampled {
     let mut counts = [0_u64; 256];
     let bytes: usize = pieces.iter().map(Bytes::len).sum();
     let step = bytes.div_ceil(SAMPLES).max(SAMPLE_BYTES);
@@ -21,7 +32,11 @@ pub(super) fn is_noise(pieces: &[Bytes]) -> bool {
     let bytes: u64 = counts.iter().sum();
     let pairs: u64 = counts.iter().map(|count| count * count.saturating_sub(1)).sum();
     // Fewer bytes than that differ too much by chance.
-    bytes >= 4096 && pairs * 256 * 10 < bytes * (bytes - 1) * 11
+    if bytes >= 4096 && pairs * 256 * 10 < bytes * (bytes - 1) * 11 {
+        return Sampled::Noise;
+    }
+    let high: u64 = counts[128..].iter().sum();
+    if high * 32 > bytes { Sampled::Mixed } else { Sampled::Plain }
 }
 
 /// What is looked at alone: a page of most databases, and what a file system allots.
@@ -74,13 +89,28 @@ mod tests {
         {
             for piece_bytes in [compressible.len().max(1), 64 << 10, 1000] {
                 let pieces: Vec<_> = compressible.chunks(piece_bytes).map(Bytes::copy_from_slice).collect();
-                assert!(!is_noise(&pieces), "{} bytes", compressible.len());
+                assert_ne!(sample(&pieces), Sampled::Noise, "{} bytes", compressible.len());
             }
         }
         for seed in 0..50 {
-            assert!(is_noise(&[noise(seed, 512 << 10).into()]) && is_noise(&[noise(seed, 5000).into()]), "{seed}");
-            assert!(is_noise(&[noise(seed, 70_000).into(), noise(seed, 2000).into()]), "{seed}");
+            for lengths in [&[512 << 10][..], &[5000], &[70_000, 2000]] {
+                let pieces: Vec<Bytes> = lengths.iter().map(|bytes| noise(seed, *bytes).into()).collect();
+                assert_eq!(sample(&pieces), Sampled::Noise, "{seed} {lengths:?}");
+            }
         }
+    }
+
+    #[test]
+    fn content_with_some_noise_is_told_from_plain_text() {
+        let text = "no page of text has all bytes alike. ".repeat(16_000).into_bytes();
+        for noise_bytes in [64 << 10, 256 << 10] {
+            let mut mixed = text.clone();
+            mixed[100_000..100_000 + noise_bytes].copy_from_slice(&noise(1, noise_bytes));
+            assert_eq!(sample(&[mixed.into()]), Sampled::Mixed, "{noise_bytes}");
+        }
+        assert_eq!(sample(&[text.into()]), Sampled::Plain);
+        assert_eq!(sample(&[vec![0; 100_000].into()]), Sampled::Plain);
+        assert_eq!(sample(&[]), Sampled::Plain);
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Effort {
         match self {
             Self::Usual => (LEVEL, 0, true),
             Self::Less => (2, 15, false),
-            Self::LessInStretches => (1, 13, false),
+            Self::LessInStretches => (1, 14, false),
             Self::Least => (1, 0, true),
         }
     }
