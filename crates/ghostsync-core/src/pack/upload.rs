@@ -84,3 +84,32 @@ impl Uploader {
 fn flatten(done: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
     done.map_err(|error| Error::internal(format!("an upload did not end: {error}")))?
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::interrupt::Interrupt;
+    use crate::observer::NoObserver;
+    use crate::testing::fault::{Fault, FaultStore};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_small_pack_goes_out_beside_two_large_ones_and_a_third_large_one_waits() {
+        let silent = FaultStore::new(Arc::new(InMemory::new()), |_| Some(Fault::Never));
+        let send = move || {
+            let store = Store::new(Arc::new(silent), "memory");
+            let mut uploader = Uploader::new(store, Waiter::new(Interrupt::default()), Arc::new(NoObserver));
+            let mut left = Vec::new();
+            for mebibytes in [16, 16, 7] {
+                let pack = PutPayload::from(vec![0; mebibytes << 20]);
+                uploader.send(Key::from("key"), pack, || ()).expect("is sent");
+                left.push(uploader.slots.available_permits() * SLOT_BYTES >> 20);
+            }
+            (uploader.running.len(), left)
+        };
+        // Nothing is ever answered: whoever had to wait would do so for good.
+        let sent = tokio::time::timeout(std::time::Duration::from_secs(20), tokio::task::spawn_blocking(send)).await;
+        assert_eq!(sent.expect("in time").expect("no panic"), (3, vec![24, 8, 1]));
+    }
+}

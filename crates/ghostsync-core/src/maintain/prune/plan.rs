@@ -211,6 +211,9 @@ struct Emptiest {
 const SPREAD_PACKS: usize = 32;
 const SPREAD_BYTES: u64 = 64 << 20;
 
+/// So many of them are named at once: every commit until the next prune carries the names.
+const MOST_SPREAD: usize = 500;
+
 /// The packs to empty: those that are less than half alive, then the emptiest of the others, as long as more than a
 /// fifth of what is kept is dead, and then what a head is [`spread`] over. Backups move out of those that heads refer to, this prune out of the others. Those that
 /// free the most for each byte that is moved come first, as long as what is alive in them fits the budget.
@@ -269,11 +272,9 @@ fn spread(
     read.sort_unstable_by_key(|(listed, needed)| (needed.alive_bytes, listed.pack));
     let bytes: u64 = read.iter().map(|(_, needed)| needed.alive_bytes).sum();
     let large = usize::try_from(bytes / SPREAD_BYTES).unwrap_or(usize::MAX);
-    read.truncate(if read.len() > large.saturating_add(SPREAD_PACKS) {
-        read.len() - large - SPREAD_PACKS / 2
-    } else {
-        0
-    });
+    let is_spread = read.len() > large.saturating_add(SPREAD_PACKS);
+    let surplus = if is_spread { read.len() - large - SPREAD_PACKS / 2 } else { 0 };
+    read.truncate(surplus.min(MOST_SPREAD));
     left.retain(|(listed, _)| base.draining.contains(&listed.pack.name));
     read.into_iter().chain(left)
 }
@@ -430,6 +431,9 @@ mod tests {
         assert_eq!(draining(&packs, &needed, u64::MAX), smallest);
         assert_eq!(draining(&packs, &needed, 2100), [0, 1], "as the budget allows");
         assert_eq!(draining(&packs[1..], &needed, u64::MAX), [] as [u32; 0], "as many as are allowed");
+        let very_many: Vec<_> = (0..2000).map(|number| lies(pack(2, number), 1000, 0)).collect();
+        let needs_all = very_many.iter().map(need(whose(true))).collect();
+        assert_eq!(draining(&very_many, &needs_all, u64::MAX).len(), MOST_SPREAD, "commits stay small");
         // What older snapshots need would be there twice; what only they need is not read from.
         needed.extend(packs[..1].iter().map(need(Whose { heads: true, others: true })));
         assert_eq!(draining(&packs, &needed, u64::MAX), [] as [u32; 0]);
