@@ -104,7 +104,7 @@ mod tests {
             for mebibytes in [16, 16, 7] {
                 let pack = PutPayload::from(vec![0; mebibytes << 20]);
                 uploader.send(Key::from("key"), pack, || ()).expect("is sent");
-                left.push(uploader.slots.available_permits() * SLOT_BYTES >> 20);
+                left.push((uploader.slots.available_permits() * SLOT_BYTES) >> 20);
             }
             (uploader.running.len(), left)
         };
