@@ -19,6 +19,7 @@ pub mod id;
 pub mod interrupt;
 pub mod observer;
 mod recycled;
+mod rooms;
 mod temporary;
 // Floor 2: the words of the domain as data.
 pub mod entry;

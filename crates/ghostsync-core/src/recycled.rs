@@ -1,4 +1,4 @@
-//! Room for bytes that others hold for a while: when the last of them lets go, it is used again.
+//! Room for copies that others hold for a while: when the last of them lets go, it is used again.
 //!
 //! Fresh memory has to be filled with zeros by the system first, which takes longer than to copy into it.
 
@@ -35,34 +35,11 @@ impl Recycled {
         Self { room_bytes: self.room_bytes, open: BytesMut::new(), opened: false, full: Arc::clone(&self.full) }
     }
 
-    /// For another thread that fills so many bytes and no more: few would keep a room to themselves, and get just what they
-    /// need.
-    pub(crate) fn beside_for(&self, bytes: u64) -> Self {
-        if bytes < self.room_bytes as u64 / 8 { Self::new(0) } else { self.beside() }
-    }
-
     /// Copies bytes to where they can be shared.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
         let room = self.room_for(bytes.len());
         room.extend_from_slice(bytes);
         room.split().freeze()
-    }
-
-    /// Has so many bytes written by `write`; nothing is kept if it fails.
-    pub(crate) fn fill<E>(
-        &mut self,
-        bytes: usize,
-        write: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
-    ) -> std::result::Result<Bytes, E> {
-        let room = self.room_for(bytes);
-        room.resize(bytes, 0);
-        match write(room) {
-            Ok(()) => Ok(room.split().freeze()),
-            Err(error) => {
-                room.clear();
-                Err(error)
-            }
-        }
     }
 
     /// An empty room with space for so many bytes: what is left of the open one, one that nobody uses any more, or a
@@ -118,30 +95,15 @@ mod tests {
     }
 
     #[test]
-    fn few_bytes_do_not_keep_a_room_to_themselves() {
-        let rooms = Recycled::new(1000);
-        let fill = |bytes: usize| rooms.beside_for(bytes as u64).fill(bytes, |_| Ok::<(), ()>(())).expect("fills");
-        let few: Vec<_> = (0..20).map(|_| fill(124)).collect();
-        assert!(rooms.full.lock().expect("no panic").is_empty());
-        let many = [fill(125), fill(1000)];
-        assert_eq!(rooms.full.lock().expect("no panic").len(), 2);
-        assert!(few.iter().chain(&many).all(|bytes| bytes.iter().all(|byte| *byte == 0)));
-    }
-
-    #[test]
     fn threads_that_end_leave_their_rooms_to_the_others() {
         let rooms = Recycled::new(1000);
         let mut places = std::collections::HashSet::new();
         for number in 0..100_u8 {
             let mut beside = rooms.beside();
-            let filled = beside.fill(700 + usize::from(number), |space| {
-                space.fill(number);
-                Ok::<(), ()>(())
-            });
-            let filled = filled.expect("filled");
-            assert!(filled.len() == 700 + usize::from(number) && filled.iter().all(|byte| *byte == number));
-            assert_eq!(beside.fill(100, |_| Err("no")), Err("no"));
-            places.insert(filled.as_ptr());
+            let content = vec![number; 700 + usize::from(number)];
+            let copy = beside.copy(&content);
+            assert!(copy == content);
+            places.insert(copy.as_ptr());
         }
         assert!(places.len() <= 2, "{} rooms", places.len());
     }

@@ -12,7 +12,7 @@ use zstd::zstd_safe::{
 };
 
 use super::FormatError;
-use crate::recycled::Recycled;
+use crate::rooms::Rooms;
 
 /// The level of everything but blocks: within a few percent of the slower ones.
 pub const LEVEL: i32 = 3;
@@ -203,7 +203,7 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
 /// # Errors
 /// As there.
 pub(crate) fn decompress_in(
-    rooms: &mut Recycled,
+    rooms: &Rooms,
     what: &'static str,
     frame: &[u8],
     limit: u64,

@@ -14,7 +14,7 @@ use crate::format::frame;
 use crate::format::pack::MAX_BLOCK_BYTES;
 use crate::format::page::ChunkPlacement;
 use crate::id::{ChunkId, PackName};
-use crate::recycled::Recycled;
+use crate::rooms::Rooms;
 use crate::store::{Store, keys};
 
 /// Unwanted bytes between two blocks that cost less than another request.
@@ -139,7 +139,7 @@ pub(crate) fn runs(blocks: impl IntoIterator<Item = BlockRef>) -> Vec<Run> {
 /// # Errors
 /// [`FetchError::Damage`] if the pack is missing or too short.
 pub(crate) async fn fetch_run(store: &Store, run: &Run) -> Result<Vec<(BlockRef, Bytes)>, FetchError> {
-    fetch_run_in(&Recycled::new(0), store, run).await
+    fetch_run_in(&Rooms::single_use(), store, run).await
 }
 
 /// Reads as [`fetch_run`] does; from a local store to where there is room.
@@ -147,7 +147,7 @@ pub(crate) async fn fetch_run(store: &Store, run: &Run) -> Result<Vec<(BlockRef,
 /// # Errors
 /// As there.
 pub(crate) async fn fetch_run_in(
-    rooms: &Recycled,
+    rooms: &Rooms,
     store: &Store,
     run: &Run,
 ) -> Result<Vec<(BlockRef, Bytes)>, FetchError> {
@@ -186,14 +186,14 @@ impl Block {
     /// # Errors
     /// [`Damage`] if this is not one whole frame within the limit.
     pub(crate) fn decode(at: BlockRef, stored: &[u8]) -> Result<Self, Damage> {
-        Self::decode_in(&mut Recycled::new(0), at, stored)
+        Self::decode_in(&Rooms::single_use(), at, stored)
     }
 
     /// Decodes a block as [`Block::decode`] does, to where there is room.
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn decode_in(rooms: &mut Recycled, at: BlockRef, stored: &[u8]) -> Result<Self, Damage> {
+    pub(crate) fn decode_in(rooms: &Rooms, at: BlockRef, stored: &[u8]) -> Result<Self, Damage> {
         let content = frame::decompress_in(rooms, "block", stored, MAX_BLOCK_BYTES).map_err(|error| {
             let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(" ({cause})"));
             at.damage(format_args!("is {error}{cause}"))

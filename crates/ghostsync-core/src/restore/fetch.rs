@@ -23,7 +23,7 @@ use crate::id::{ChunkId, PackName};
 use crate::interrupt::Interrupt;
 use crate::observer::Observer;
 use crate::pack::{BlockRef, Damage, Recent};
-use crate::recycled::Recycled;
+use crate::rooms::Rooms;
 use crate::store::Store;
 use crate::tree::{ChunkReader, Pages};
 
@@ -43,9 +43,6 @@ const RECENT_BYTES: usize = 10 << 20;
 
 /// A block of which a window wants so many bytes of content is used up: blocks of small files are filled to 512 KiB.
 const USED_UP_BYTES: u64 = 384 << 10;
-
-/// A read of a window that has no gaps, and all but the last block of it: which make the window full.
-const ROOM_BYTES: usize = 5 << 20;
 
 /// Bytes of content of a piece of a file that is written in parts.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -67,7 +64,7 @@ pub(super) struct Fetcher {
     reader: Reader,
     pages: Arc<Pages>,
     recent: Recent<BlockRef, Bytes>,
-    rooms: Recycled,
+    rooms: Rooms,
     flying: VecDeque<Flying>,
     window: Window,
     /// The blocks of the window.
@@ -115,7 +112,7 @@ impl Fetcher {
             reader: Reader { store, interrupt, observer },
             pages,
             recent: Recent::new(RECENT_BYTES),
-            rooms: Recycled::new(ROOM_BYTES),
+            rooms: Rooms::new(),
             flying: VecDeque::new(),
             window: Window::default(),
             wanted: HashMap::new(),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
 use crate::pack::{BlockRef, Damage, FetchError, Run, fetch_run_in, runs};
-use crate::recycled::Recycled;
+use crate::rooms::Rooms;
 use crate::store::Store;
 
 /// Reads of one window at once: its blocks may lie in several places.
@@ -39,8 +39,8 @@ impl Drop for Flight {
 
 impl Flight {
     /// Asks for blocks.
-    pub(super) fn begin(reader: &Reader, rooms: &Recycled, blocks: Vec<BlockRef>) -> Self {
-        let (reader, rooms) = (reader.clone(), rooms.beside());
+    pub(super) fn begin(reader: &Reader, rooms: &Rooms, blocks: Vec<BlockRef>) -> Self {
+        let (reader, rooms) = (reader.clone(), rooms.clone());
         Self(tokio::spawn(async move { reader.fetch(&rooms, blocks).await }))
     }
 
@@ -54,7 +54,7 @@ impl Flight {
 }
 
 impl Reader {
-    async fn fetch(&self, rooms: &Recycled, blocks: Vec<BlockRef>) -> Result<(Vec<Fetched>, u64)> {
+    async fn fetch(&self, rooms: &Rooms, blocks: Vec<BlockRef>) -> Result<(Vec<Fetched>, u64)> {
         let mut fetched = Vec::with_capacity(blocks.len());
         let mut received = 0;
         let mut again = Vec::new();
@@ -77,7 +77,7 @@ impl Reader {
 
     async fn read(
         &self,
-        rooms: &Recycled,
+        rooms: &Rooms,
         runs: Vec<Run>,
         received: &mut u64,
     ) -> Result<Vec<(Run, std::result::Result<Vec<(BlockRef, Bytes)>, Damage>)>> {

@@ -39,7 +39,7 @@ use crate::id::ChunkId;
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
 use crate::pack::{Block, BlockRef, Damage, Mismatch, Recent};
-use crate::recycled::Recycled;
+use crate::rooms::Rooms;
 use crate::temporary;
 use crate::tree_path::TreePath;
 
@@ -47,9 +47,6 @@ const THREADS: usize = 3;
 
 /// Decoded blocks are kept up to so many bytes, for the files that share them.
 const RECENT_BLOCK_BYTES: usize = 4 << 20;
-
-/// Two blocks.
-const ROOM_BYTES: usize = 1 << 20;
 
 /// A part of a file whose blocks are in one window.
 #[derive(Debug)]
@@ -114,7 +111,7 @@ pub(super) struct Writer {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) recent: Mutex<Recent<BlockRef, Arc<Block>>>,
     /// Where decoded blocks lie.
-    pub(super) rooms: Recycled,
+    pub(super) rooms: Rooms,
 }
 
 /// What stops the writing of one file.
@@ -146,8 +143,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Writer {
     pub(super) fn new(user: User, keep_going: bool, interrupt: Interrupt, observer: Arc<dyn Observer>) -> Self {
-        let (recent, rooms) = (Mutex::new(Recent::new(RECENT_BLOCK_BYTES)), Recycled::new(ROOM_BYTES));
-        Self { user, keep_going, interrupt, observer, recent, rooms }
+        let recent = Mutex::new(Recent::new(RECENT_BLOCK_BYTES));
+        Self { user, keep_going, interrupt, observer, recent, rooms: Rooms::new() }
     }
 
     /// Writes windows until they end.
@@ -194,9 +191,9 @@ impl Writer {
 
     fn work(&self, crew: &Crew) -> Result<Tally> {
         let _stop = StopOnPanic(crew);
-        let (mut tally, mut rooms) = (Tally::default(), self.rooms.beside());
+        let mut tally = Tally::default();
         while let Some((window, batch)) = crew.next() {
-            let written = self.write_batch(batch, &window.blocks, &mut rooms, &mut tally).and_then(|()| {
+            let written = self.write_batch(batch, &window.blocks, &mut tally).and_then(|()| {
                 crew.written(&window);
                 crew.finish(|steps| self.do_afterwards(steps, &mut tally))
             });
@@ -208,10 +205,10 @@ impl Writer {
         Ok(tally)
     }
 
-    fn write_batch(&self, batch: Vec<Piece>, blocks: &Blocks, rooms: &mut Recycled, tally: &mut Tally) -> Result<()> {
+    fn write_batch(&self, batch: Vec<Piece>, blocks: &Blocks, tally: &mut Tally) -> Result<()> {
         let mut batch = batch.into_iter();
         for piece in batch.by_ref() {
-            let written = self.interrupt.check().and_then(|()| self.write_piece(&piece, blocks, rooms, tally));
+            let written = self.interrupt.check().and_then(|()| self.write_piece(&piece, blocks, tally));
             if let Err(error) = written {
                 // Nobody waits for what is not written any more.
                 piece.job.fail();
@@ -233,15 +230,15 @@ impl Writer {
         Ok(())
     }
 
-    fn write_piece(&self, piece: &Piece, blocks: &Blocks, rooms: &mut Recycled, tally: &mut Tally) -> Result<()> {
+    fn write_piece(&self, piece: &Piece, blocks: &Blocks, tally: &mut Tally) -> Result<()> {
         let written = match piece.offset {
             Some(offset) => {
-                let written = self.write_in_parts(piece, offset, blocks, rooms, tally);
+                let written = self.write_in_parts(piece, offset, blocks, tally);
                 written.map_err(|failed| piece.job.give_up(failed))
             }
             None => {
                 let mut turn = piece.job.turn(piece.number);
-                let written = self.write_in_order(piece, &mut turn, blocks, rooms, tally);
+                let written = self.write_in_order(piece, &mut turn, blocks, tally);
                 written.inspect_err(|_| turn.fail())
             }
         };
@@ -271,15 +268,14 @@ impl Writer {
         piece: &Piece,
         turn: &mut Turn<'_>,
         blocks: &Blocks,
-        rooms: &mut Recycled,
         tally: &mut Tally,
     ) -> std::result::Result<(), Stop> {
         piece.look_at_blocks(blocks).map_err(Stop::Damage)?;
         let step = |bytes| self.step(bytes);
-        let decode = |rooms: &mut Recycled, chunks: &[(ChunkId, ChunkPlacement)]| {
-            self.block(rooms, chunks, blocks)?.chunks(chunks).map_err(Stop::Damage)
+        let decode = |chunks: &[(ChunkId, ChunkPlacement)]| {
+            self.block(chunks, blocks)?.chunks(chunks).map_err(Stop::Damage)
         };
-        ahead::each_chunk(&piece.chunks, rooms, decode, |id, data| turn.file()?.push(id, data, &step))?;
+        ahead::each_chunk(&piece.chunks, decode, |id, data| turn.file()?.push(id, data, &step))?;
         if piece.last {
             turn.last()?.finish(&piece.job.entry, &self.user, &mut tally.unsettable, &step)?;
             turn.written();
@@ -300,7 +296,6 @@ impl Writer {
     /// The block of these chunks.
     fn block(
         &self,
-        rooms: &mut Recycled,
         chunks: &[(ChunkId, ChunkPlacement)],
         blocks: &Blocks,
     ) -> std::result::Result<Arc<Block>, Stop> {
@@ -314,7 +309,7 @@ impl Writer {
             Some(Err(damage)) => return Err(Stop::Damage(damage.clone())),
             None => return Err(Stop::Ended(Error::internal("a window lacks a block of its files"))),
         };
-        let block = Arc::new(Block::decode_in(rooms, at, stored).map_err(Stop::Damage)?);
+        let block = Arc::new(Block::decode_in(&self.rooms, at, stored).map_err(Stop::Damage)?);
         // One that a large file has for itself is not wanted again.
         let wanted_bytes: u64 = chunks.iter().map(|(_, placement)| u64::from(placement.bytes)).sum();
         if wanted_bytes < block.bytes() as u64 {

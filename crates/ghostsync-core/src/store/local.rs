@@ -13,7 +13,7 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::recycled::Recycled;
+use crate::rooms::Rooms;
 
 /// Opens a folder, which is made if `create` is set. Returns its absolute path too.
 pub(super) fn folder(path: &Path, create: bool) -> Result<(LocalFileSystem, PathBuf)> {
@@ -64,7 +64,7 @@ pub(super) async fn read(
     file: fs::File,
     begin: u64,
     bytes: u64,
-    mut rooms: Recycled,
+    rooms: Rooms,
 ) -> std::result::Result<Bytes, ReadFailure> {
     let failed = |source| ReadFailure::Failed(object_store::Error::Generic { store: "LocalFileSystem", source });
     let capacity = usize::try_from(bytes).map_err(|error| failed(error.into()))?;

@@ -30,7 +30,7 @@ use self::count::{CountingStore, Counts};
 use self::failure::{failure, is_absent, is_out_of_range, is_unreachable};
 use self::local::ReadFailure;
 use crate::error::{Error, ErrorKind, Result};
-use crate::recycled::Recycled;
+use crate::rooms::Rooms;
 
 pub use open::{StoreSettings, open_url};
 pub use probe::{ProbeReport, probe};
@@ -204,11 +204,11 @@ impl Store {
 
     /// Reads a range, exactly; an object that is not there or shorter is an error of kind `NotFound` or `Corrupt`.
     pub(crate) async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        self.get_range_in(&Recycled::new(0), key, range).await
+        self.get_range_in(&Rooms::single_use(), key, range).await
     }
 
     /// Reads a range as [`Store::get_range`] does; of a local store to where there is room.
-    pub(crate) async fn get_range_in(&self, rooms: &Recycled, key: &Key, range: Range<u64>) -> Result<Bytes> {
+    pub(crate) async fn get_range_in(&self, rooms: &Rooms, key: &Key, range: Range<u64>) -> Result<Bytes> {
         let Some(length) = range.end.checked_sub(range.start) else {
             return Err(Error::internal(format!("range {range:?} of {key} ends before it begins")));
         };
@@ -228,7 +228,7 @@ impl Store {
             return Err(self.corrupt(key, format!("has {} bytes, {} are expected", answer.meta.size, range.end)));
         }
         if let GetResultPayload::File(file, _) = answer.payload {
-            return match local::read(file, answer.range.start, length, rooms.beside_for(length)).await {
+            return match local::read(file, answer.range.start, length, rooms.clone()).await {
                 Ok(bytes) => {
                     self.counts.receive(bytes.len());
                     Ok(bytes)

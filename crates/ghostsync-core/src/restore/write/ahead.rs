@@ -8,7 +8,6 @@ use crate::error::Error;
 use crate::format::page::ChunkPlacement;
 use crate::id::ChunkId;
 use crate::pack::{BlockRef, VerifiedChunks};
-use crate::recycled::Recycled;
 
 /// Decoded bytes of a piece that wait to be written, about; more, if two blocks have more.
 const AHEAD_BYTES: u64 = 8 << 20;
@@ -22,13 +21,12 @@ type Group = [(ChunkId, ChunkPlacement)];
 /// Hands the chunks to `write`, one after the other; `decode` gets those that lie in one block together.
 pub(super) fn each_chunk(
     chunks: &Group,
-    rooms: &mut Recycled,
-    decode: impl Fn(&mut Recycled, &Group) -> Result<VerifiedChunks, Stop> + Sync,
+    decode: impl Fn(&Group) -> Result<VerifiedChunks, Stop> + Sync,
     mut write: impl FnMut(ChunkId, &[u8]) -> Result<(), Stop>,
 ) -> Result<(), Stop> {
     let mut write_all = |verified: VerifiedChunks| verified.iter().try_for_each(|(id, chunk)| write(id, chunk));
     if groups(chunks).count() < MIN_BLOCKS {
-        return groups(chunks).try_for_each(|group| write_all(decode(rooms, group)?));
+        return groups(chunks).try_for_each(|group| write_all(decode(group)?));
     }
     std::thread::scope(|scope| {
         let (sender, decoded) = sync_channel(blocks_ahead(chunks));
@@ -36,7 +34,7 @@ pub(super) fn each_chunk(
             // Owned here, so that the other side sees the end of it.
             let sender = sender;
             for group in groups(chunks) {
-                let verified = decode(rooms, group);
+                let verified = decode(group);
                 let is_last = verified.is_err();
                 if sender.send(verified).is_err() || is_last {
                     return;

@@ -16,7 +16,6 @@ use crate::error::Error;
 use crate::format::page::ChunkPlacement;
 use crate::id::{ChunkId, ContentHash, PART_BYTES, PartHash, Parts};
 use crate::pack::{BlockRef, Mismatch};
-use crate::recycled::Recycled;
 use crate::restore::tally::Tally;
 
 type Chunk = (ChunkId, ChunkPlacement);
@@ -198,7 +197,6 @@ impl Writer {
         piece: &Piece,
         offset: u64,
         blocks: &Blocks,
-        rooms: &mut Recycled,
         tally: &mut Tally,
     ) -> Result<(), Stop> {
         piece.look_at_blocks(blocks).map_err(Stop::Damage)?;
@@ -210,7 +208,7 @@ impl Writer {
             if run.range().end > content.size {
                 return Err(Mismatch::TooLong.into());
             }
-            let block = self.block(rooms, run.chunks, blocks)?;
+            let block = self.block(run.chunks, blocks)?;
             let data = block.unverified(run.chunks).map_err(Stop::Damage)?;
             match (&mut hashes, run.parts()) {
                 (Some(hashes), Some(parts)) => hashes.extend(parts.filter_map(|part| run.hash(part, data))),
