@@ -202,12 +202,7 @@ pub fn decompress(what: &'static str, frame: &[u8], limit: u64) -> Result<Vec<u8
 ///
 /// # Errors
 /// As there.
-pub(crate) fn decompress_in(
-    rooms: &Rooms,
-    what: &'static str,
-    frame: &[u8],
-    limit: u64,
-) -> Result<Bytes, FormatError> {
+pub(crate) fn decompress_in(rooms: &Rooms, what: &'static str, frame: &[u8], limit: u64) -> Result<Bytes, FormatError> {
     let Some(content_bytes) = known_content_bytes(frame, limit) else {
         return decompress(what, frame, limit).map(Bytes::from);
     };

@@ -15,7 +15,7 @@ use crate::format::pack::MAX_BLOCK_BYTES;
 use crate::format::page::ChunkPlacement;
 use crate::id::{ChunkId, PackName};
 use crate::rooms::Rooms;
-use crate::store::{Store, keys};
+use crate::store::{Store, StoredRange, keys};
 
 /// Unwanted bytes between two blocks that cost less than another request.
 const MAX_GAP_BYTES: u64 = 256 << 10;
@@ -23,6 +23,9 @@ const MAX_GAP_BYTES: u64 = 256 << 10;
 /// The most bytes of one read, unless a single block is larger: enough to make requests few, and small enough
 /// that several are in flight for a window of a restore.
 const MAX_RUN_BYTES: u64 = 8 << 20;
+
+/// A shorter read from a local store is made at once: an open file for each would be too many.
+const LEAST_IN_FILE_BYTES: u64 = 1 << 20;
 
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,6 +111,31 @@ impl Run {
         Self { pack: block.pack, range: block.offset..block.end(), blocks: vec![block] }
     }
 
+    /// Cuts what it brought into its blocks.
+    fn cut(&self, brought: &StoredRange) -> Result<Vec<(BlockRef, StoredRange)>, FetchError> {
+        let wanted: u64 = self.blocks.iter().map(|block| u64::from(block.bytes)).sum();
+        let has_gaps = self.range.end - self.range.start != wanted;
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let begin = block.offset.saturating_sub(self.range.start);
+            let Some(stored) = brought.slice(begin..begin.saturating_add(u64::from(block.bytes))) else {
+                return Err(self.failure(Error::corrupt(format!("it ends before the block at byte {}", block.offset))));
+            };
+            // A slice would keep the gaps in memory for as long as the block lives.
+            blocks.push((*block, if has_gaps { stored.to_keep().0 } else { stored }));
+        }
+        Ok(blocks)
+    }
+
+    fn failure(&self, error: Error) -> FetchError {
+        let (reason, missing) = match error.kind() {
+            ErrorKind::NotFound => ("it is missing".into(), true),
+            ErrorKind::Corrupt => (error.to_string(), false),
+            _ => return FetchError::Store(error),
+        };
+        FetchError::Damage(Damage { object: keys::data_pack(self.pack).to_string(), reason, missing })
+    }
+
     fn takes(&self, block: &BlockRef) -> bool {
         let end = block.end().max(self.range.end);
         self.pack == block.pack
@@ -139,38 +167,26 @@ pub(crate) fn runs(blocks: impl IntoIterator<Item = BlockRef>) -> Vec<Run> {
 /// # Errors
 /// [`FetchError::Damage`] if the pack is missing or too short.
 pub(crate) async fn fetch_run(store: &Store, run: &Run) -> Result<Vec<(BlockRef, Bytes)>, FetchError> {
-    fetch_run_in(&Rooms::single_use(), store, run).await
+    let bytes = store.get_range(&keys::data_pack(run.pack), run.range.clone()).await;
+    let blocks = run.cut(&StoredRange::Received(bytes.map_err(|error| run.failure(error))?))?;
+    let here = blocks.into_iter().map(|(block, stored)| Ok((block, stored.read(&Rooms::single_use())?)));
+    here.collect::<Result<_, Error>>().map_err(FetchError::Store)
 }
 
-/// Reads as [`fetch_run`] does; from a local store to where there is room.
+/// Asks for the blocks as [`fetch_run`] does; those of a long read from a local store stay in its file until they are
+/// needed.
 ///
 /// # Errors
 /// As there.
-pub(crate) async fn fetch_run_in(
-    rooms: &Rooms,
-    store: &Store,
-    run: &Run,
-) -> Result<Vec<(BlockRef, Bytes)>, FetchError> {
-    let key = keys::data_pack(run.pack);
-    let damage = |reason: String, missing| FetchError::Damage(Damage { object: key.to_string(), reason, missing });
-    let bytes = store.get_range_in(rooms, &key, run.range.clone()).await.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => damage("it is missing".into(), true),
-        ErrorKind::Corrupt => damage(error.to_string(), false),
-        _ => FetchError::Store(error),
-    })?;
-    let wanted: u64 = run.blocks.iter().map(|block| u64::from(block.bytes)).sum();
-    let mut blocks = Vec::with_capacity(run.blocks.len());
-    for block in &run.blocks {
-        let begin = usize::try_from(block.offset.saturating_sub(run.range.start)).unwrap_or(usize::MAX);
-        let end = begin.saturating_add(usize::try_from(block.bytes).unwrap_or(usize::MAX));
-        let Some(stored) = bytes.get(begin..end) else {
-            return Err(damage(format!("the store sent {} of {wanted} bytes", bytes.len()), false));
-        };
-        // A slice would keep the gaps in memory for as long as the block lives.
-        let gaps = bytes.len() as u64 != wanted;
-        blocks.push((*block, if gaps { Bytes::copy_from_slice(stored) } else { bytes.slice(begin..end) }));
+pub(crate) async fn open_run(store: &Store, run: &Run) -> Result<Vec<(BlockRef, StoredRange)>, FetchError> {
+    if run.range.end - run.range.start < LEAST_IN_FILE_BYTES {
+        let blocks = fetch_run(store, run).await?;
+        return Ok(blocks.into_iter().map(|(block, stored)| (block, StoredRange::Received(stored))).collect());
     }
-    Ok(blocks)
+    let stored = store.open_range(&keys::data_pack(run.pack), run.range.clone()).await;
+    let stored = stored.map_err(|error| run.failure(error))?;
+    stored.read_ahead();
+    run.cut(&stored)
 }
 
 /// The content of a block.

@@ -10,7 +10,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::flight::{Flight, Reader};
@@ -23,8 +22,7 @@ use crate::id::{ChunkId, PackName};
 use crate::interrupt::Interrupt;
 use crate::observer::Observer;
 use crate::pack::{BlockRef, Damage, Recent};
-use crate::rooms::Rooms;
-use crate::store::Store;
+use crate::store::{Store, StoredRange};
 use crate::tree::{ChunkReader, Pages};
 
 /// Stored bytes of a window.
@@ -63,8 +61,7 @@ pub(super) enum Task {
 pub(super) struct Fetcher {
     reader: Reader,
     pages: Arc<Pages>,
-    recent: Recent<BlockRef, Bytes>,
-    rooms: Rooms,
+    recent: Recent<BlockRef, StoredRange>,
     flying: VecDeque<Flying>,
     window: Window,
     /// The blocks of the window.
@@ -112,7 +109,6 @@ impl Fetcher {
             reader: Reader { store, interrupt, observer },
             pages,
             recent: Recent::new(RECENT_BYTES),
-            rooms: Rooms::new(),
             flying: VecDeque::new(),
             window: Window::default(),
             wanted: HashMap::new(),
@@ -238,7 +234,7 @@ impl Fetcher {
             }
         }
         (self.wanted_bytes, self.parts) = (0, 0);
-        let flight = Flight::begin(&self.reader, &self.rooms, blocks.keys().copied().collect());
+        let flight = Flight::begin(&self.reader, blocks.keys().copied().collect());
         self.flying.push_back(Flying { window, flight, blocks, shared });
         Ok(Ok(()))
     }
@@ -269,8 +265,8 @@ impl Fetcher {
             if let Ok(stored) = &stored
                 && blocks.get(&block).is_some_and(|wanted| wanted.bytes < USED_UP_BYTES)
             {
-                // A slice would keep the whole room.
-                self.recent.insert(block, Bytes::copy_from_slice(stored), stored.len());
+                let (kept, bytes) = stored.to_keep();
+                self.recent.insert(block, kept, bytes);
             }
             window.blocks.insert(block, stored);
         }

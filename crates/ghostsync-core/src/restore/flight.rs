@@ -2,22 +2,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
-use crate::pack::{BlockRef, Damage, FetchError, Run, fetch_run_in, runs};
-use crate::rooms::Rooms;
-use crate::store::Store;
+use crate::pack::{BlockRef, Damage, FetchError, Run, open_run, runs};
+use crate::store::{Store, StoredRange};
 
 /// Reads of one window at once: its blocks may lie in several places.
 const READS_IN_FLIGHT: usize = 8;
 
 /// What came of a block: its stored bytes, or what is wrong with them.
-pub(super) type Fetched = (BlockRef, std::result::Result<Bytes, Damage>);
+pub(super) type Fetched = (BlockRef, std::result::Result<StoredRange, Damage>);
 
 /// Everything that a read needs.
 #[derive(Clone)]
@@ -39,9 +37,9 @@ impl Drop for Flight {
 
 impl Flight {
     /// Asks for blocks.
-    pub(super) fn begin(reader: &Reader, rooms: &Rooms, blocks: Vec<BlockRef>) -> Self {
-        let (reader, rooms) = (reader.clone(), rooms.clone());
-        Self(tokio::spawn(async move { reader.fetch(&rooms, blocks).await }))
+    pub(super) fn begin(reader: &Reader, blocks: Vec<BlockRef>) -> Self {
+        let reader = reader.clone();
+        Self(tokio::spawn(async move { reader.fetch(blocks).await }))
     }
 
     /// Waits for the blocks, and tells how many bytes were received.
@@ -54,11 +52,11 @@ impl Flight {
 }
 
 impl Reader {
-    async fn fetch(&self, rooms: &Rooms, blocks: Vec<BlockRef>) -> Result<(Vec<Fetched>, u64)> {
+    async fn fetch(&self, blocks: Vec<BlockRef>) -> Result<(Vec<Fetched>, u64)> {
         let mut fetched = Vec::with_capacity(blocks.len());
         let mut received = 0;
         let mut again = Vec::new();
-        for (run, result) in self.read(rooms, runs(blocks), &mut received).await? {
+        for (run, result) in self.read(runs(blocks), &mut received).await? {
             match result {
                 Ok(blocks) => fetched.extend(blocks.into_iter().map(|(block, stored)| (block, Ok(stored)))),
                 // A short pack still has its first blocks.
@@ -66,7 +64,7 @@ impl Reader {
                 Err(damage) => fetched.extend(run.blocks.iter().map(|block| (*block, Err(damage.clone())))),
             }
         }
-        for (run, result) in self.read(rooms, again, &mut received).await? {
+        for (run, result) in self.read(again, &mut received).await? {
             match result {
                 Ok(blocks) => fetched.extend(blocks.into_iter().map(|(block, stored)| (block, Ok(stored)))),
                 Err(damage) => fetched.extend(run.blocks.iter().map(|block| (*block, Err(damage.clone())))),
@@ -77,13 +75,12 @@ impl Reader {
 
     async fn read(
         &self,
-        rooms: &Rooms,
         runs: Vec<Run>,
         received: &mut u64,
-    ) -> Result<Vec<(Run, std::result::Result<Vec<(BlockRef, Bytes)>, Damage>)>> {
+    ) -> Result<Vec<(Run, std::result::Result<Vec<(BlockRef, StoredRange)>, Damage>)>> {
         let mut reads = futures::stream::iter(runs)
             .map(|run| async move {
-                let fetched = fetch_run_in(rooms, &self.store, &run).await;
+                let fetched = open_run(&self.store, &run).await;
                 (run, fetched)
             })
             .buffer_unordered(READS_IN_FLIGHT);

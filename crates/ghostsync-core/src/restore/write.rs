@@ -20,7 +20,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use rustix::fs::AtFlags;
 use tokio::sync::mpsc;
 
@@ -40,6 +39,7 @@ use crate::interrupt::Interrupt;
 use crate::observer::{Observer, Progress};
 use crate::pack::{Block, BlockRef, Damage, Mismatch, Recent};
 use crate::rooms::Rooms;
+use crate::store::StoredRange;
 use crate::temporary;
 use crate::tree_path::TreePath;
 
@@ -92,8 +92,8 @@ pub(super) enum Afterwards {
     },
 }
 
-/// The stored bytes of blocks, or what is wrong with them.
-pub(super) type Blocks = HashMap<BlockRef, std::result::Result<Bytes, Damage>>;
+/// What is stored of blocks, or what is wrong with them.
+pub(super) type Blocks = HashMap<BlockRef, std::result::Result<StoredRange, Damage>>;
 
 /// Parts of files in tree order, the blocks that they need, and what comes after them.
 #[derive(Debug, Default)]
@@ -110,7 +110,7 @@ pub(super) struct Writer {
     pub(super) interrupt: Interrupt,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) recent: Mutex<Recent<BlockRef, Arc<Block>>>,
-    /// Where decoded blocks lie.
+    /// Where blocks are read and decoded.
     pub(super) rooms: Rooms,
 }
 
@@ -272,9 +272,8 @@ impl Writer {
     ) -> std::result::Result<(), Stop> {
         piece.look_at_blocks(blocks).map_err(Stop::Damage)?;
         let step = |bytes| self.step(bytes);
-        let decode = |chunks: &[(ChunkId, ChunkPlacement)]| {
-            self.block(chunks, blocks)?.chunks(chunks).map_err(Stop::Damage)
-        };
+        let decode =
+            |chunks: &[(ChunkId, ChunkPlacement)]| self.block(chunks, blocks)?.chunks(chunks).map_err(Stop::Damage);
         ahead::each_chunk(&piece.chunks, decode, |id, data| turn.file()?.push(id, data, &step))?;
         if piece.last {
             turn.last()?.finish(&piece.job.entry, &self.user, &mut tally.unsettable, &step)?;
@@ -294,11 +293,7 @@ impl Writer {
     }
 
     /// The block of these chunks.
-    fn block(
-        &self,
-        chunks: &[(ChunkId, ChunkPlacement)],
-        blocks: &Blocks,
-    ) -> std::result::Result<Arc<Block>, Stop> {
+    fn block(&self, chunks: &[(ChunkId, ChunkPlacement)], blocks: &Blocks) -> std::result::Result<Arc<Block>, Stop> {
         let [(_, first), ..] = chunks else { return Err(Stop::Ended(Error::internal("no chunk of a block"))) };
         let at = BlockRef::of(first);
         if let Some(block) = lock(&self.recent).get(&at) {
@@ -309,7 +304,8 @@ impl Writer {
             Some(Err(damage)) => return Err(Stop::Damage(damage.clone())),
             None => return Err(Stop::Ended(Error::internal("a window lacks a block of its files"))),
         };
-        let block = Arc::new(Block::decode_in(&self.rooms, at, stored).map_err(Stop::Damage)?);
+        let stored = stored.read(&self.rooms).map_err(Stop::Ended)?;
+        let block = Arc::new(Block::decode_in(&self.rooms, at, &stored).map_err(Stop::Damage)?);
         // One that a large file has for itself is not wanted again.
         let wanted_bytes: u64 = chunks.iter().map(|(_, placement)| u64::from(placement.bytes)).sum();
         if wanted_bytes < block.bytes() as u64 {

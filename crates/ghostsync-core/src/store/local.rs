@@ -6,14 +6,14 @@
 
 use std::fs;
 use std::io::ErrorKind as IoErrorKind;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use object_store::local::LocalFileSystem;
+use rustix::fs::{Advice, fadvise};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::rooms::Rooms;
 
 /// Opens a folder, which is made if `create` is set. Returns its absolute path too.
 pub(super) fn folder(path: &Path, create: bool) -> Result<(LocalFileSystem, PathBuf)> {
@@ -59,30 +59,27 @@ pub(super) enum ReadFailure {
     Failed(object_store::Error),
 }
 
-/// Reads so many bytes of an object's file, in one go.
-pub(super) async fn read(
-    file: fs::File,
-    begin: u64,
-    bytes: u64,
-    rooms: Rooms,
-) -> std::result::Result<Bytes, ReadFailure> {
-    let failed = |source| ReadFailure::Failed(object_store::Error::Generic { store: "LocalFileSystem", source });
-    let capacity = usize::try_from(bytes).map_err(|error| failed(error.into()))?;
-    let work = move || {
-        rooms.fill(capacity, |space| {
-            let mut received = 0;
-            while let Some(rest) = space.get_mut(received..).filter(|rest| !rest.is_empty()) {
-                match file.read_at(rest, begin + received as u64) {
-                    Ok(0) => return Err(ReadFailure::CutShort(received as u64)),
-                    Ok(read) => received += read,
-                    Err(error) if error.kind() == IoErrorKind::Interrupted => {}
-                    Err(error) => return Err(failed(error.into())),
-                }
+/// Has the system begin to read a part of a file that will soon be asked for.
+pub(super) fn read_ahead(file: &fs::File, begin: u64, bytes: u64) {
+    // Where that is not known, as in memory, it is not needed either.
+    let _ = fadvise(file, begin, NonZeroU64::new(bytes), Advice::WillNeed);
+}
+
+/// Fills `space` with what lies in a file from `begin` on.
+pub(super) fn read(file: &fs::File, begin: u64, space: &mut [u8]) -> std::result::Result<(), ReadFailure> {
+    let mut received = 0;
+    while let Some(rest) = space.get_mut(received..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, begin + received as u64) {
+            Ok(0) => return Err(ReadFailure::CutShort(received as u64)),
+            Ok(read) => received += read,
+            Err(error) if error.kind() == IoErrorKind::Interrupted => {}
+            Err(error) => {
+                let (store, source) = ("LocalFileSystem", error.into());
+                return Err(ReadFailure::Failed(object_store::Error::Generic { store, source }));
             }
-            Ok(())
-        })
-    };
-    tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.into()))?
+        }
+    }
+    Ok(())
 }
 
 /// Files that interrupted writes left behind, last changed before a time in milliseconds since 1970.

@@ -9,6 +9,7 @@ mod limit;
 mod local;
 mod open;
 mod probe;
+mod range;
 mod split;
 pub(crate) mod variables;
 mod webdav;
@@ -28,12 +29,13 @@ use serde::Serialize;
 
 use self::count::{CountingStore, Counts};
 use self::failure::{failure, is_absent, is_out_of_range, is_unreachable};
-use self::local::ReadFailure;
+use self::range::FileRange;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rooms::Rooms;
 
 pub use open::{StoreSettings, open_url};
 pub use probe::{ProbeReport, probe};
+pub(crate) use range::StoredRange;
 
 /// Requests made so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -204,17 +206,20 @@ impl Store {
 
     /// Reads a range, exactly; an object that is not there or shorter is an error of kind `NotFound` or `Corrupt`.
     pub(crate) async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes> {
-        self.get_range_in(&Rooms::single_use(), key, range).await
+        match self.open_range(key, range).await? {
+            StoredRange::Received(bytes) => Ok(bytes),
+            StoredRange::InFile(file) => blocking(move || file.read(&Rooms::single_use())).await,
+        }
     }
 
-    /// Reads a range as [`Store::get_range`] does; of a local store to where there is room.
-    pub(crate) async fn get_range_in(&self, rooms: &Rooms, key: &Key, range: Range<u64>) -> Result<Bytes> {
+    /// Asks for a range as [`Store::get_range`] does; of a local store only its file is opened.
+    pub(crate) async fn open_range(&self, key: &Key, range: Range<u64>) -> Result<StoredRange> {
         let Some(length) = range.end.checked_sub(range.start) else {
             return Err(Error::internal(format!("range {range:?} of {key} ends before it begins")));
         };
         // Stores differ on empty ranges; nobody needs to be asked for nothing.
         if length == 0 {
-            return Ok(Bytes::new());
+            return Ok(StoredRange::Received(Bytes::new()));
         }
         let answer = match self.objects.get_opts(key, GetOptions::new().with_range(Some(range.clone()))).await {
             Ok(answer) => answer,
@@ -227,17 +232,11 @@ impl Store {
         if answer.meta.size < range.end {
             return Err(self.corrupt(key, format!("has {} bytes, {} are expected", answer.meta.size, range.end)));
         }
-        if let GetResultPayload::File(file, _) = answer.payload {
-            return match local::read(file, answer.range.start, length, rooms.clone()).await {
-                Ok(bytes) => {
-                    self.counts.receive(bytes.len());
-                    Ok(bytes)
-                }
-                Err(ReadFailure::CutShort(received)) => Err(cut_short(key, received, length)),
-                Err(ReadFailure::Failed(error)) => Err(self.failure("read", key, error)),
-            };
-        }
-        self.read_body(key, answer, length).await
+        let GetResultPayload::File(file, _) = answer.payload else {
+            return self.read_body(key, answer, length).await.map(StoredRange::Received);
+        };
+        self.counts.receive(usize::try_from(length).unwrap_or(usize::MAX));
+        Ok(StoredRange::InFile(FileRange::new(file, key, &self.location, range)))
     }
 
     /// Reads the body of an answer, which must be exactly so long: nothing is kept beyond that, whatever comes.
@@ -395,7 +394,7 @@ fn key_of(error: &object_store::Error) -> Key {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::internal(format!("a look at the folder did not end: {error}")))?
+    done.map_err(|error| Error::internal(format!("work on the folder did not end: {error}")))?
 }
 
 fn cut_short(key: &Key, received: u64, length: u64) -> Error {

@@ -30,7 +30,7 @@ pub(super) fn put(blocks: &mut Blocks, number: u32, chunks: &[&[u8]]) -> Vec<(Ch
     let stored = frame::compress("block", &chunks.concat()).expect("compresses");
     let pack = PackName { begin: 0, session: SessionId::from_bytes([0; 16]), number };
     let frame_bytes = u32::try_from(stored.len()).expect("small");
-    blocks.insert(BlockRef { pack, offset: 0, bytes: frame_bytes }, Ok(stored.into()));
+    blocks.insert(BlockRef { pack, offset: 0, bytes: frame_bytes }, Ok(StoredRange::Received(stored.into())));
     let mut offset = 0;
     let place = |chunk: &&[u8]| {
         let bytes = u32::try_from(chunk.len()).expect("small");
