@@ -89,7 +89,7 @@ mod tests {
         let rooms = Rooms::new();
         let held: Vec<Bytes> = (0..40).map(|byte| filled(&rooms, usize::from(byte) * 10_000, byte)).collect();
         for _ in 0..3 {
-            drop((0..40).map(|byte| filled(&rooms, usize::from(byte) * 10_000, 255)).collect::<Vec<_>>());
+            drop((0..40).map(|number| filled(&rooms, number * 10_000, 255)).collect::<Vec<_>>());
         }
         for (byte, bytes) in (0..40).zip(held) {
             assert!(bytes.len() == usize::from(byte) * 10_000 && bytes.iter().all(|there| *there == byte), "{byte}");

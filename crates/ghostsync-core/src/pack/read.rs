@@ -287,6 +287,8 @@ mod tests {
 
     use super::*;
     use crate::id::SessionId;
+    use crate::store::{StoreSettings, open_url};
+    use crate::testing::tree::noise;
 
     fn pack(number: u32) -> PackName {
         PackName { begin: 0, session: SessionId::from_bytes([0; 16]), number }
@@ -339,6 +341,31 @@ mod tests {
         let run = Run { pack: pack(0), range: 2..9, blocks: vec![block(0, 2, 3), block(0, 7, 2)] };
         let blocks = fetch_run(&store, &run).await.expect("fetches");
         assert_eq!(blocks, [(block(0, 2, 3), Bytes::from("234")), (block(0, 7, 2), Bytes::from("78"))]);
+    }
+
+    #[tokio::test]
+    async fn the_blocks_of_a_long_read_stay_in_the_file_of_a_local_store() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = folder.path().to_str().expect("UTF-8");
+        let store = open_url(url, &StoreSettings::default(), true).expect("a store");
+        let content = noise(1, 2 << 20);
+        store.put(&keys::data_pack(pack(0)), content.clone().into()).await.expect("puts");
+        let bytes = LEAST_IN_FILE_BYTES / 2;
+        let block = |offset: u64| block(0, offset, u32::try_from(bytes).expect("small"));
+        for (second, is_long, received) in [(bytes, true, 2 * bytes), (bytes - 1, false, 2 * bytes - 1)] {
+            let run = Run { pack: pack(0), range: 7..7 + second + bytes, blocks: vec![block(7), block(7 + second)] };
+            let before = store.received_bytes();
+            let blocks = open_run(&store, &run).await.expect("opens");
+            assert_eq!(store.received_bytes() - before, received);
+            for (block, stored) in blocks {
+                assert_eq!(matches!(stored, StoredRange::InFile(_)), is_long);
+                let begin = usize::try_from(block.offset).expect("small");
+                assert!(stored.read(&Rooms::new()).expect("reads") == content[begin..begin + block.bytes as usize]);
+            }
+        }
+        let beyond = content.len() as u64 - bytes;
+        let run = Run { pack: pack(0), range: beyond - bytes..beyond + bytes + 1, blocks: vec![block(beyond + 1)] };
+        assert!(matches!(open_run(&store, &run).await, Err(FetchError::Damage(damage)) if !damage.missing));
     }
 
     #[tokio::test]

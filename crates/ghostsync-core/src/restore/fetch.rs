@@ -3,7 +3,8 @@
 //! Tasks come in tree order, and so do the blocks of a snapshot in its packs: a window of neighbouring files
 //! needs neighbouring blocks, which come in a few long reads. A file larger than a window goes through several.
 //! While one window is written the next is received and the one after it asked for, so that a line never waits for a
-//! round trip; no more than that: this bounds the memory.
+//! round trip; no more than that: this bounds the memory. What a local store has stays in its files until a block is
+//! decoded: of it nothing is received but short reads.
 //!
 //! A block that is damaged or missing travels as what it is: only when a file needs it is the file lost.
 

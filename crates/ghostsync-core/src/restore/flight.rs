@@ -14,7 +14,7 @@ use crate::store::{Store, StoredRange};
 /// Reads of one window at once: its blocks may lie in several places.
 const READS_IN_FLIGHT: usize = 8;
 
-/// What came of a block: its stored bytes, or what is wrong with them.
+/// What came of a block: what is stored of it, or what is wrong with that.
 pub(super) type Fetched = (BlockRef, std::result::Result<StoredRange, Damage>);
 
 /// Everything that a read needs.

@@ -17,7 +17,7 @@ use ghostsync_core::observer::{NoObserver, Observer, Progress};
 use ghostsync_core::receipt::{DirectoryMark, Receipt, ReceiptError};
 use ghostsync_core::repository::{CreateOptions, OpenOptions, Repository};
 use ghostsync_core::restore::{Overwrite, RestoreOptions, RestoreReport, Unstable, restore};
-use ghostsync_core::store::Store;
+use ghostsync_core::store::{Store, StoreSettings, open_url};
 use ghostsync_core::testing::cabinet::{SPARSE_BYTES, cabinet, make_removable};
 use ghostsync_core::testing::fault::{Failure, Fault, FaultStore, Operation};
 use ghostsync_core::testing::recording::RecordingStore;
@@ -568,6 +568,63 @@ async fn damage_stops_the_restore_or_costs_only_what_it_concerns() {
     }
     complete(&sample.restore(changed()).await.expect("the store itself is sound"));
     assert_same(sample.source.path(), &sample.destination());
+}
+
+/// In a folder, long reads are made by whoever decodes what they bring.
+#[tokio::test]
+async fn damage_to_the_files_of_a_local_store_costs_only_what_it_concerns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, stored, destination) =
+        (folder.path().join("source"), folder.path().join("stored"), folder.path().join("destination"));
+    fs::create_dir(&source).expect("made");
+    for number in 0..24 {
+        fs::write(source.join(format!("{number:02}")), noise(number, 200_000)).expect("written");
+    }
+    let store = open_url(stored.to_str().expect("UTF-8"), &StoreSettings::default(), true).expect("a store");
+    let create = CreateOptions { skip_probe: true, ..CreateOptions::default() };
+    let repository = Repository::create(store, create, OpenOptions::default()).await.expect("a new repository");
+    back_up(&repository, &source).await;
+    let mut packs = Vec::new();
+    let mut folders = vec![stored];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+            match entry.file_type().expect("a kind").is_dir() {
+                true => folders.push(entry.path()),
+                false => packs.extend(Some(entry.path()).filter(|path| path.extension().is_some_and(|e| e == "data"))),
+            }
+        }
+    }
+    let bytes_of = |path: &PathBuf| fs::metadata(path).expect("there").len();
+    let pack = packs.into_iter().max_by_key(bytes_of).expect("a pack");
+    let sound = fs::read(&pack).expect("there");
+    assert!(sound.len() > 3 << 20, "{} bytes", sound.len());
+    let mut flipped = sound.clone();
+    flipped[2 << 20] ^= 1;
+
+    // How many of its 24 files each damage may cost.
+    let damages = [("nothing", Some(&sound[..]), 0..=0), ("a bit", Some(&flipped[..]), 1..=2)];
+    let damages =
+        damages.into_iter().chain([("its end", Some(&sound[..2 << 20]), 5..=16), ("all of it", None, 18..=24)]);
+    for (what, content, cost) in damages {
+        match content {
+            Some(content) => fs::write(&pack, content).expect("written"),
+            None => fs::remove_file(&pack).expect("removed"),
+        }
+        if what != "nothing" {
+            let error = run(&repository, &destination, changed()).await.expect_err(what);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+            assert_nothing_unfinished(&destination);
+            fs::remove_dir_all(&destination).expect("removed");
+        }
+        let report = run(&repository, &destination, RestoreOptions { keep_going: true, ..changed() }).await;
+        let report = report.expect("the rest");
+        let differences = differences(&source, &destination);
+        assert_eq!((report.damaged, report.problems.len()), (what != "nothing", differences.len()), "{what}");
+        assert!(cost.contains(&differences.len()), "{what}: {differences:?}");
+        assert!(differences.iter().all(|difference| difference.ends_with("only in the first")), "{differences:?}");
+        assert_nothing_unfinished(&destination);
+        fs::remove_dir_all(&destination).expect("removed");
+    }
 }
 
 #[tokio::test]

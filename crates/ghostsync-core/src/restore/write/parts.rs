@@ -245,6 +245,7 @@ mod tests {
     use crate::pack::Damage;
     use crate::restore::links::Original;
     use crate::restore::tests::{file, temporary_root};
+    use crate::store::StoredRange;
     use crate::testing::tree::noise;
     use crate::tree_path::TreePath;
 
@@ -321,7 +322,10 @@ mod tests {
                 cut_oddly(&mut windows[1], &noise(99, PART_BYTES));
             }),
             ("no frame", "block at byte 0", |windows| {
-                windows[2].blocks.values_mut().for_each(|block| *block = Ok(Bytes::from_static(b"no frame")));
+                windows[2]
+                    .blocks
+                    .values_mut()
+                    .for_each(|block| *block = Ok(StoredRange::Received(Bytes::from_static(b"no frame"))));
             }),
             ("a block that ends early", "ends before its chunks do", |windows| {
                 windows[2].pieces[0].chunks.iter_mut().for_each(|(_, placement)| placement.offset += 1);

@@ -1,5 +1,7 @@
 use std::os::unix::fs::MetadataExt;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::entry::{ChunkList, EntryKind, Hole};
 use crate::format::frame;
@@ -266,7 +268,10 @@ fn no_wrong_byte_gets_a_final_name() {
         ("another chunk", |window| window.pieces[0].chunks[0].0 = ChunkId::of(b"else")),
         ("a chunk too few", |window| window.pieces[0].chunks.clear()),
         ("a damaged block", |window| {
-            window.blocks.values_mut().for_each(|block| *block = Ok(Bytes::from_static(b"no frame")));
+            window
+                .blocks
+                .values_mut()
+                .for_each(|block| *block = Ok(StoredRange::Received(Bytes::from_static(b"no frame"))));
         }),
         ("a lost list", |window| {
             let damage = Damage { object: "list".into(), reason: "lost".into(), missing: false };
