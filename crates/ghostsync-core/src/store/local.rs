@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::ErrorKind as IoErrorKind;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -59,10 +60,19 @@ pub(super) enum ReadFailure {
     Failed(object_store::Error),
 }
 
+/// Linux reads no more ahead at once, unless a device says otherwise.
+const READ_AHEAD_BYTES: u64 = 128 << 10;
+
 /// Has the system begin to read a part of a file that will soon be asked for.
-pub(super) fn read_ahead(file: &fs::File, begin: u64, bytes: u64) {
-    // Where that is not known, as in memory, it is not needed either.
-    let _ = fadvise(file, begin, NonZeroU64::new(bytes), Advice::WillNeed);
+pub(super) fn read_ahead(file: &fs::File, range: Range<u64>) {
+    let mut begin = range.start;
+    while let Some(bytes) = NonZeroU64::new(range.end.saturating_sub(begin).min(READ_AHEAD_BYTES)) {
+        // Where that is not known, as in memory, it is not needed either.
+        if fadvise(file, begin, Some(bytes), Advice::WillNeed).is_err() {
+            return;
+        }
+        begin += bytes.get();
+    }
 }
 
 /// Fills `space` with what lies in a file from `begin` on.

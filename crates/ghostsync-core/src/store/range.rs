@@ -62,7 +62,7 @@ impl StoredRange {
     /// Has the system of a local store begin to read it.
     pub(crate) fn read_ahead(&self) {
         if let Self::InFile(FileRange { object, range }) = self {
-            local::read_ahead(&object.file, range.start, range.end - range.start);
+            local::read_ahead(&object.file, range.clone());
         }
     }
 
