@@ -16,6 +16,12 @@ use crate::walk::{Kind, stored_bytes, walk};
 /// Memory that is left for programs.
 const SPARE_BYTES: u64 = 4 << 30;
 
+/// What an entry takes of a file system in memory besides its content, about.
+const ENTRY_BYTES: u64 = 2 << 10;
+
+/// What most programs here take for themselves.
+const PROGRAM_BYTES: u64 = 128 << 20;
+
 /// The settings of all campaigns.
 pub struct Bench {
     pub project: PathBuf,
@@ -112,22 +118,6 @@ impl Workplace {
         fs::remove_dir_all(&folder).on("remove", &folder)
     }
 
-    /// Writes to so much memory once and frees it, if this place is in memory: the host of a virtual machine hands it out
-    /// only when it is written to, and whoever comes first would pay for that.
-    pub fn touch_memory(&self, bytes: u64) -> Outcome<()> {
-        if self.medium != Medium::Tmpfs {
-            return Ok(());
-        }
-        let path = self.folder.join("touched");
-        let mut file = fs::File::create(&path).on("create", &path)?;
-        let piece = vec![1; 1 << 20];
-        let most = bytes.min(machine::available_bytes()?.saturating_sub(SPARE_BYTES));
-        for _ in 0..most / piece.len() as u64 {
-            file.write_all(&piece).on("write", &path)?;
-        }
-        fs::remove_file(&path).on("remove", &path)
-    }
-
     /// Runs a command that is not measured for the report.
     pub fn run(&self, command: &Command) -> Outcome<()> {
         self.stopwatch.run(command).map(drop)
@@ -164,10 +154,11 @@ impl Workplace {
         }))
     }
 
-    /// The same ground for everybody: nothing left to write from what ran before, and everything that is read in memory.
+    /// The same ground for everybody: nothing left to write from what ran before, everything that is read in memory, and
+    /// memory to write to.
     fn level(&self, step: Step, place: &Place) -> Outcome<()> {
         if self.medium == Medium::Tmpfs {
-            return Ok(());
+            return self.touch_memory(&place.source);
         }
         rustix::fs::sync();
         match &place.repository {
@@ -175,6 +166,24 @@ impl Workplace {
             Repository::Bucket(..) if step.restores() => Ok(()),
             _ => warm(&place.source),
         }
+    }
+}
+
+impl Workplace {
+    /// Writes to as much memory as a copy of a tree takes, and frees it: the host of a virtual machine hands memory out
+    /// when it is written to, and takes back what has been free for a while. Whoever comes next would pay for that.
+    fn touch_memory(&self, source: &Path) -> Outcome<()> {
+        let found = walk(source)?;
+        let pages: u64 = found.iter().map(|found| found.size_bytes.next_multiple_of(4096)).sum();
+        let wanted = pages + ENTRY_BYTES * found.len() as u64 + PROGRAM_BYTES;
+        let most = wanted.min(machine::available_bytes()?.saturating_sub(SPARE_BYTES));
+        let path = self.folder.join("touched");
+        let mut file = fs::File::create(&path).on("create", &path)?;
+        let piece = vec![1; 1 << 20];
+        for _ in 0..most / piece.len() as u64 {
+            file.write_all(&piece).on("write", &path)?;
+        }
+        fs::remove_file(&path).on("remove", &path)
     }
 }
 

@@ -44,8 +44,6 @@ pub fn run(bench: &Bench, key: Key, names: &[String]) -> Outcome<()> {
     trees::make(key.tree, &source, bench.scale, &bench.project, &workplace.folder)?;
     let mut campaign = bench.campaign(key, &source, &workplace, &chosen)?;
     let group_size = if key.tree == Tree::Wide { 1 } else { chosen.len() };
-    // A repository and a restored tree of each peer that is there at the same time.
-    workplace.touch_memory(campaign.bytes * 2 * group_size as u64)?;
     let mut generation = 0;
     for run in 1..=bench.runs {
         let beginning = (run as usize - 1) % chosen.len();

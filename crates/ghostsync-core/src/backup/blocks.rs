@@ -2,8 +2,7 @@
 //! threads of their own and come back in the order in which they were filled.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 
 use bytes::Bytes;
@@ -17,6 +16,10 @@ use crate::recycled::Recycled;
 
 /// A block is sealed when its content has reached so many bytes.
 const BLOCK_BYTES: usize = 512 << 10;
+/// Blocks that may wait to be compressed, or for one before them.
+const BLOCKS_AHEAD: u64 = 4;
+/// More of them, as long as they have no more content than this: a thread that has to wait costs more than a small block.
+const BYTES_AHEAD: usize = 8 * BLOCK_BYTES;
 /// Threads that compress.
 const THREADS: usize = 2;
 /// Chunks smaller than that are put together, for what is stored as it is: each piece costs some calls.
@@ -35,7 +38,8 @@ pub(super) struct Blocks {
     chunks: Vec<(ChunkId, u32)>,
     filled: u64,
     returned: u64,
-    jobs: SyncSender<Raw>,
+    bytes_in_flight: usize,
+    jobs: crossbeam_channel::Sender<Raw>,
     done: Receiver<(u64, Result<SealedBlock>)>,
     waiting: BTreeMap<u64, SealedBlock>,
 }
@@ -43,17 +47,16 @@ pub(super) struct Blocks {
 impl Blocks {
     /// Starts the compressing threads.
     pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, rooms: &Recycled) -> Self {
-        let (jobs, queue) = sync_channel::<Raw>(THREADS);
+        let (jobs, queue) = crossbeam_channel::unbounded();
         let (sender, done) = channel();
-        let queue = Arc::new(Mutex::new(queue));
         for _ in 0..THREADS {
-            let (queue, sender) = (Arc::clone(&queue), sender.clone());
+            let (queue, sender) = (queue.clone(), sender.clone());
             let compressor = BlockCompressor { rooms: rooms.beside(), ..BlockCompressor::default() };
             scope.spawn(move || compress(&queue, &sender, compressor));
         }
         let (content, chunks) = (Vec::new(), Vec::new());
-        let (bytes, filled, returned, waiting) = (0, 0, 0, BTreeMap::new());
-        Self { content, bytes, chunks, filled, returned, jobs, done, waiting }
+        let (bytes, bytes_in_flight, filled, returned, waiting) = (0, 0, 0, 0, BTreeMap::new());
+        Self { content, bytes, chunks, filled, returned, bytes_in_flight, jobs, done, waiting }
     }
 
     /// Adds a chunk.
@@ -74,7 +77,8 @@ impl Blocks {
         }
         let (content, chunks) = (std::mem::take(&mut self.content), std::mem::take(&mut self.chunks));
         let raw = Raw { number: self.filled, content, chunks };
-        (self.bytes, self.filled) = (0, self.filled + 1);
+        self.bytes_in_flight += std::mem::take(&mut self.bytes);
+        self.filled += 1;
         self.jobs.send(raw).map_err(|_| Error::internal("the compressing threads ended"))
     }
 
@@ -83,6 +87,7 @@ impl Blocks {
         loop {
             if let Some(block) = self.waiting.remove(&self.returned) {
                 self.returned += 1;
+                self.bytes_in_flight -= block.chunks.iter().map(|(_, bytes)| *bytes as usize).sum::<usize>();
                 return Ok(Some(block));
             }
             if self.returned == self.filled {
@@ -98,16 +103,23 @@ impl Blocks {
         }
     }
 
+    /// Whether one should be waited for before the next is filled.
+    pub(super) fn has_enough(&self) -> bool {
+        self.in_flight() > BLOCKS_AHEAD && self.bytes_in_flight > BYTES_AHEAD
+    }
+
     /// Blocks that were sealed and have not been handed back.
     pub(super) fn in_flight(&self) -> u64 {
         self.filled - self.returned
     }
 }
 
-fn compress(queue: &Mutex<Receiver<Raw>>, done: &Sender<(u64, Result<SealedBlock>)>, mut compressor: BlockCompressor) {
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Raw { number, content, chunks }) = job else { return };
+fn compress(
+    queue: &crossbeam_channel::Receiver<Raw>,
+    done: &Sender<(u64, Result<SealedBlock>)>,
+    mut compressor: BlockCompressor,
+) {
+    for Raw { number, content, chunks } in queue {
         let block = compressor.frame(&content).map(|frame| SealedBlock { frame, chunks });
         drop(content);
         if done.send((number, block)).is_err() {

@@ -4,8 +4,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
 use jiff::Timestamp;
@@ -49,7 +48,7 @@ enum Job {
 
 /// The reading threads.
 pub(super) struct Readers {
-    jobs: Sender<Job>,
+    jobs: crossbeam_channel::Sender<Job>,
     open: RefCell<Option<Open>>,
 }
 
@@ -61,9 +60,11 @@ struct Open {
     batch: Rc<Batch>,
 }
 
-/// A small file that was read, or turned out to be a large one that is still being read.
+/// What is told of small files, one after the other: each ends with [`News::Done`], or has turned out to be a large one
+/// that is still being read.
+#[expect(clippy::large_enum_variant, reason = "nearly all are news, side by side in one list")]
 enum Small {
-    Read(Vec<News>),
+    News(News),
     Grown(Receiver<Vec<News>>),
 }
 
@@ -76,9 +77,7 @@ pub(super) struct Batch {
 /// One file that is being read.
 pub(super) enum Reading {
     Alone(Parcels),
-    /// It was not looked at yet.
     Together(Rc<Batch>),
-    Read(std::vec::IntoIter<News>),
 }
 
 /// The news of a file as they arrive.
@@ -145,10 +144,9 @@ impl Readers {
         context: &'env Context,
         rooms: &Recycled,
     ) -> Self {
-        let (jobs, queue) = channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
+        let (jobs, queue) = crossbeam_channel::unbounded();
         for _ in 0..THREADS {
-            let (queue, desk) = (Arc::clone(&queue), Desk::new(rooms.beside()));
+            let (queue, desk) = (queue.clone(), Desk::new(rooms.beside()));
             scope.spawn(move || work(&queue, context, desk));
         }
         Self { jobs, open: RefCell::default() }
@@ -186,15 +184,16 @@ impl Readers {
         loop {
             match reading {
                 Reading::Alone(news) => return news.next().ok_or_else(ended),
-                Reading::Read(news) => return news.next().ok_or_else(ended),
                 Reading::Together(batch) => {
                     let next = batch.read.borrow_mut().next();
                     match next {
-                        Some(Small::Read(news)) => *reading = Reading::Read(news.into_iter()),
-                        Some(Small::Grown(news)) => *reading = Reading::Alone(Parcels::new(news)),
+                        Some(Small::News(news)) => return Ok(news),
+                        Some(Small::Grown(news)) => {
+                            *reading = Reading::Alone(Parcels::new(news));
+                            continue;
+                        }
                         None => {}
                     }
-                    let Reading::Together(batch) = reading else { continue };
                     if self.open.borrow().as_ref().is_some_and(|open| Rc::ptr_eq(&open.batch, batch)) {
                         self.send_open()?;
                     }
@@ -217,52 +216,55 @@ impl Readers {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, context: &Context, mut desk: Desk) {
-    loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+fn work(queue: &crossbeam_channel::Receiver<Job>, context: &Context, mut desk: Desk) {
+    for job in queue {
         match job {
-            Ok(Job::Alone(found, news)) => {
+            Job::Alone(found, news) => {
                 let mut news = Parceling::new(news);
                 let done = read(context, &mut desk, &found, &mut |event| Ok(news.push(News::Event(event))?));
                 let _ = news.push(done);
             }
-            Ok(Job::Together(files, sender)) => read_together(context, &mut desk, &files, &sender),
-            Err(_) => return,
+            Job::Together(files, sender) => read_together(context, &mut desk, &files, &sender),
         }
     }
 }
 
 /// Reads small files, and tells of all of them at once; of those before one that has grown, as soon as that shows.
 fn read_together(context: &Context, desk: &mut Desk, files: &[Found], sender: &SyncSender<Vec<Small>>) {
-    let mut together = Vec::with_capacity(files.len());
+    // Of most files: it begins, its content, it ends.
+    let mut together = Vec::with_capacity(3 * files.len());
     for found in files {
-        let mut news = Vec::with_capacity(3);
-        let mut bytes = 0;
+        let (begin, mut bytes) = (together.len(), 0);
         let mut grown: Option<Parceling> = None;
         let done = read(context, desk, found, &mut |event| {
-            match &event {
-                ReadEvent::Begin => (bytes, news) = (0, Vec::with_capacity(3)),
-                ReadEvent::Chunk { bytes: chunk, .. } => bytes += chunk.len(),
-            }
             if let Some(grown) = &mut grown {
                 return Ok(grown.push(News::Event(event))?);
             }
-            news.push(News::Event(event));
+            match &event {
+                ReadEvent::Begin => {
+                    together.truncate(begin);
+                    bytes = 0;
+                }
+                ReadEvent::Chunk { bytes: chunk, .. } => bytes += chunk.len(),
+            }
+            together.push(Small::News(News::Event(event)));
             if bytes <= GROWN_BYTES {
                 return Ok(());
             }
             let (parcels, receiver) = sync_channel(PARCELS_AHEAD);
+            let so_far = together.split_off(begin);
             together.push(Small::Grown(receiver));
             sender.send(std::mem::take(&mut together)).map_err(|_| NobodyTakes)?;
-            let sent = grown.insert(Parceling::new(parcels));
-            Ok(std::mem::take(&mut news).into_iter().try_for_each(|news| sent.push(news))?)
+            let grown = grown.insert(Parceling::new(parcels));
+            let news = so_far.into_iter().filter_map(|small| match small {
+                Small::News(news) => Some(news),
+                Small::Grown(_) => None,
+            });
+            Ok(news.into_iter().try_for_each(|news| grown.push(news))?)
         });
         match grown {
             Some(mut parcels) => drop(parcels.push(done)),
-            None => {
-                news.push(done);
-                together.push(Small::Read(news));
-            }
+            None => together.push(Small::News(done)),
         }
     }
     drop(sender.send(together));

@@ -41,8 +41,6 @@ const MAX_BYTES_AHEAD: u64 = 4 << 20;
 const MAX_FILE_BYTES_AHEAD: u64 = 24 << 20;
 /// Entries that wait for a block, before it is sealed early.
 const MAX_WAITING: usize = 8192;
-/// Blocks that are being compressed.
-const MAX_BLOCKS_AHEAD: u64 = 4;
 
 /// What the second pass made. The packs that were not full yet wait for the word that they are wanted.
 pub(super) struct Made {
@@ -361,7 +359,7 @@ impl Assembly<'_, '_> {
                         None => {
                             let number = self.dedup.insert(id);
                             self.blocks.push(id, bytes)?;
-                            self.pump(self.blocks.in_flight() > MAX_BLOCKS_AHEAD)?;
+                            self.pump(self.blocks.has_enough())?;
                             Location::Ours(number)
                         }
                     });

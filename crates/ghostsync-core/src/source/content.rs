@@ -110,7 +110,8 @@ fn read_whole(
     }
     data.truncate(bytes);
     let (size, hash) = (data.len() as u64, ContentHash::of(&data));
-    let mut chunks = Vec::new();
+    // Room for more would take another thread longer to free.
+    let mut chunks = Vec::with_capacity(1);
     if !data.is_empty() {
         let id = ChunkId::of_whole(hash);
         chunks.push((id, u32::try_from(size).map_err(|_| Error::internal("a chunk over 4 GiB"))?));
