@@ -167,9 +167,7 @@ impl Workplace {
             _ => warm(&place.source),
         }
     }
-}
 
-impl Workplace {
     /// Writes to as much memory as a copy of a tree takes, and frees it: the host of a virtual machine hands memory out
     /// when it is written to, and takes back what has been free for a while. Whoever comes next would pay for that.
     fn touch_memory(&self, source: &Path) -> Outcome<()> {

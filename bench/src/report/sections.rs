@@ -29,7 +29,7 @@ pub(super) fn readme(results: &Results) -> String {
     let mut text = "![Seconds of ghostsync and its peers, for three trees](docs/benchmarks.svg)\n\n".to_owned();
     text += &format!(
         "Seconds for `docs`, {} entries of {} MB in memory, {} cores, medians of {} runs; in brackets how many times \
-         ghostsync's. [docs/benchmarks.md](docs/benchmarks.md) has the other trees, disks, and S3.\n\n",
+         ghostsync's. [docs/benchmarks.md](docs/benchmarks.md) has what else was measured.\n\n",
         grouped(campaign.entries),
         campaign.bytes / 1_000_000,
         campaign.machine.cores,

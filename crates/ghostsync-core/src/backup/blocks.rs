@@ -167,3 +167,33 @@ impl BlockCompressor {
         Ok(vec![self.rooms.copy(&self.frame)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tree::noise;
+
+    /// Whether there is enough after each of so many blocks, of which none is taken back; and after all were.
+    fn has_enough(blocks: usize, block_bytes: usize) -> (Vec<bool>, bool) {
+        std::thread::scope(|scope| {
+            let mut filled = Blocks::start(scope, &Recycled::default());
+            let after = (0..blocks).map(|number| {
+                let content = Bytes::from(noise(number as u64, block_bytes));
+                filled.push(ChunkId::of(&content), content).expect("is taken");
+                filled.seal().expect("is sent");
+                filled.has_enough()
+            });
+            let after = after.collect();
+            while filled.next(true).expect("compresses").is_some() {}
+            (after, filled.has_enough() || filled.bytes_in_flight > 0)
+        })
+    }
+
+    #[test]
+    fn few_blocks_or_few_bytes_are_never_enough() {
+        let after = |enough_from: usize| (1..=12).map(|blocks| blocks >= enough_from).collect::<Vec<_>>();
+        for (block_bytes, enough_from) in [(4 * BLOCK_BYTES, 5), (BLOCK_BYTES, 9), (BLOCK_BYTES / 2, 17)] {
+            assert_eq!(has_enough(12, block_bytes), (after(enough_from), false), "{block_bytes}");
+        }
+    }
+}

@@ -151,6 +151,7 @@ impl Writer {
     pub(super) fn run(&self, mut windows: mpsc::Receiver<Flow<Window>>) -> Result<Outcome> {
         let crew = Crew::default();
         let (outcome, results) = std::thread::scope(|scope| {
+            let _stop = StopOnPanic(&crew);
             let running: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| self.work(&crew))).collect();
             let handed = self.hand_over(&crew, &mut windows);
             if matches!(handed, Ok(Outcome::Done(_))) {

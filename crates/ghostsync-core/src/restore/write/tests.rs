@@ -8,6 +8,7 @@ use crate::format::frame;
 use crate::id::{PackName, SessionId};
 use crate::observer::NoObserver;
 use crate::restore::tests::{file, temporary_root};
+use crate::store::{StoreSettings, keys, open_url};
 use crate::testing::tree::noise;
 
 pub(super) fn writer(keep_going: bool) -> Writer {
@@ -331,4 +332,43 @@ fn an_unfinished_file_that_is_given_up_is_gone() {
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
     drop(job);
     assert_names(&folder, &[]);
+}
+
+#[test]
+fn a_pack_that_becomes_shorter_while_it_is_read_ends_the_restore_and_leaves_nothing() {
+    // A writer blocks the thread that it runs on.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let stored = tempfile::tempdir().expect("a folder");
+    let url = stored.path().to_str().expect("UTF-8");
+    let store = open_url(url, &StoreSettings::default(), true).expect("a store");
+    let content = noise(1, 100_000);
+    let mut window = Window::default();
+    let chunks = put(&mut window.blocks, 0, &[&content]);
+    let (at, block) = window.blocks.iter_mut().next().expect("a block");
+    let received = block.as_ref().expect("sound").read(&Rooms::single_use()).expect("is here");
+    let key = keys::data_pack(at.pack);
+    runtime.block_on(store.put(&key, received.into())).expect("puts");
+    *block = Ok(runtime.block_on(store.open_range(&key, 0..at.bytes.into())).expect("opens"));
+
+    let (folder, root) = temporary_root();
+    let window = |name: &str| Window {
+        pieces: vec![piece(&file_job(&root, file(name, &content)), &chunks, true)],
+        blocks: window.blocks.clone(),
+        afterwards: Vec::new(),
+    };
+    let [whole, lost] = ["whole", "lost"].map(window);
+    // Each with a writer of its own: one would remember the block.
+    write(&writer(true), vec![whole]).expect("writes");
+    let pack = std::fs::OpenOptions::new().write(true).open(stored.path().join(key.as_ref())).expect("is there");
+    pack.set_len(50_000).expect("is cut");
+    let error = write(&writer(true), vec![lost]).err().expect("is too short");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains(key.as_ref()), "{error}");
+    assert_names(&folder, &["whole"]);
+}
+
+#[tokio::test]
+#[should_panic(expected = "Cannot block the current thread")]
+async fn a_writer_that_cannot_wait_panics_instead_of_waiting_for_its_threads() {
+    let _ = write(&writer(true), Vec::new());
 }
