@@ -361,7 +361,7 @@ fn a_pack_that_becomes_shorter_while_it_is_read_ends_the_restore_and_leaves_noth
     write(&writer(true), vec![whole]).expect("writes");
     let pack = std::fs::OpenOptions::new().write(true).open(stored.path().join(key.as_ref())).expect("is there");
     pack.set_len(50_000).expect("is cut");
-    let error = write(&writer(true), vec![lost]).err().expect("is too short");
+    let error = write(&writer(true), vec![lost]).expect_err("is too short");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains(key.as_ref()), "{error}");
     assert_names(&folder, &["whole"]);
