@@ -125,7 +125,7 @@ pub fn table(bytes: &[u8]) {
 fn stored_table(stored: &[u8]) {
     let _ = TableOfContents::length_from_footer(&stored[stored.len().saturating_sub(8)..]);
     let Ok(table) = TableOfContents::decode(stored) else { return };
-    let encoded = table.encode().expect("what was decoded has a form");
+    let encoded = table.encode().expect("what was decoded has a form").concat();
     assert_eq!(TableOfContents::decode(&encoded).expect("its own form"), table);
 }
 

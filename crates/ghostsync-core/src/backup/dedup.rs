@@ -1,29 +1,30 @@
 //! Which chunks need not be stored again: those that the parent snapshot reaches, with the placements that its pages
-//! give them, and those that this session stored. About 16 bytes of memory a chunk, whatever the size of the tree.
+//! give them, and those that this session stored. Some 20 bytes of memory a chunk, whatever the size of the tree.
 //! What lies in a draining pack is stored again, while a budget lasts, so that a prune can delete the pack one day.
 
+mod records;
+mod table;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
-
-use tempfile::SpooledTempFile;
 
 use crate::entry::ChunkList;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::page::{ChunkPlacement, Page, PageRef, Placed, Placement};
-use crate::id::{ChunkId, IdMap, PackName, SessionId};
+use crate::id::{ChunkId, PackName};
 use crate::interrupt::Waiter;
 use crate::tree::{Access, ChunkReader, Pages};
 
-/// Marks a chunk of this session, not of the parent, in the table.
-const OURS: u64 = 1 << 63;
+pub(super) use records::{RECORD_BYTES, decode, encode};
+
+use records::Records;
+use table::ChunkTable;
+
 /// Pages of the parent that are kept decoded.
 const DECODED_PAGES: usize = 8;
 /// The most bytes that one backup moves out of draining packs.
 const MOVED_BYTES: u64 = 256 << 20;
-/// A record of the placement file: id, begin of the pack's session, session, number, then the rest.
-pub(super) const RECORD_BYTES: usize = 32 + 8 + 16 + 4 + 8 + 4 + 4 + 4;
 
 /// Where a chunk is, or will be.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +35,32 @@ pub(super) enum Location {
     Ours(u64),
 }
 
-/// The chunks that the parent reaches: a hash table from half an id to the page that places it.
+/// What the table says of a chunk.
+#[derive(Debug, Clone, Copy)]
+enum Noted {
+    /// The n-th page of the parent places it.
+    OnPage(u64),
+    /// It is the n-th of this session.
+    Ours(u64),
+}
+
+impl Noted {
+    fn number(self) -> u64 {
+        match self {
+            Self::OnPage(page) => page << 1,
+            Self::Ours(number) => number << 1 | 1,
+        }
+    }
+
+    fn of_number(number: u64) -> Self {
+        if number & 1 == 0 { Self::OnPage(number >> 1) } else { Self::Ours(number >> 1) }
+    }
+}
+
+/// The chunks that the parent reaches, with the pages that place them.
 #[derive(Debug, Default)]
 pub(super) struct ParentChunks {
-    table: IdMap<u64, u64>,
+    table: ChunkTable,
     /// Files with lists of chunks, which are read when a file is that may have some of them.
     listed: Vec<Placed>,
 }
@@ -49,7 +72,7 @@ impl ParentChunks {
             self.listed.push(placed.clone());
         }
         for (chunk, _) in chunks_of(placed) {
-            self.table.entry(fingerprint(chunk)).or_insert(page as u64);
+            self.table.set_if_new(chunk, Noted::OnPage(page as u64).number());
         }
     }
 }
@@ -66,15 +89,9 @@ fn chunks_of(placed: &Placed) -> impl Iterator<Item = (ChunkId, ChunkPlacement)>
     whole.into_iter().chain(named.iter().copied()).zip(placements.iter().copied())
 }
 
-fn fingerprint(chunk: ChunkId) -> u64 {
-    let mut half = [0; 8];
-    half.copy_from_slice(&chunk.as_bytes()[..8]);
-    u64::from_le_bytes(half)
-}
-
 /// Looks chunks up, and numbers new ones.
 pub(super) struct Dedup {
-    table: IdMap<u64, u64>,
+    table: ChunkTable,
     /// Files of the parent whose lists were not read yet.
     listed: Vec<Placed>,
     /// The pages of the parent that place chunks, those of lists behind those of the tree.
@@ -83,8 +100,7 @@ pub(super) struct Dedup {
     waiter: Waiter,
     decoded: VecDeque<(u64, HashMap<ChunkId, ChunkPlacement>)>,
     /// Placements of this session's sealed chunks, by number.
-    records: SpooledTempFile,
-    sealed: u64,
+    sealed: Records,
     /// Ids of the chunks that are not sealed yet.
     open: VecDeque<ChunkId>,
     /// How many of the sealed ones earlier sessions had stored, which may be referred to only in packs that are reached.
@@ -110,15 +126,11 @@ impl Dedup {
         folder: Option<&Path>,
         draining: HashSet<PackName>,
     ) -> Self {
-        let records = match folder {
-            Some(folder) => tempfile::spooled_tempfile_in(16 << 20, folder),
-            None => SpooledTempFile::new(usize::MAX),
-        };
         let ParentChunks { table, listed } = parent;
         let (decoded, open, reached) = (VecDeque::new(), VecDeque::new(), HashSet::new());
         let draining = Draining { packs: draining, left_bytes: MOVED_BYTES, has_moved: false };
-        let (sealed, earlier) = (0, 0);
-        Self { table, listed, parent_pages, pages, waiter, decoded, records, sealed, open, earlier, reached, draining }
+        let (sealed, earlier) = (Records::new(folder), 0);
+        Self { table, listed, parent_pages, pages, waiter, decoded, sealed, open, earlier, reached, draining }
     }
 
     /// Reads the lists of the parent's large files: a file of several chunks is about to be read, and what it holds may
@@ -140,7 +152,7 @@ impl Dedup {
                 let number = self.parent_pages.len() as u64;
                 self.parent_pages.push(page);
                 for (chunk, _) in chunks {
-                    self.table.entry(fingerprint(chunk)).or_insert(number);
+                    self.table.set_if_new(chunk, Noted::OnPage(number).number());
                 }
             }
         }
@@ -155,16 +167,18 @@ impl Dedup {
 
     /// Finds a chunk that need not be stored again.
     pub(super) fn find(&mut self, chunk: ChunkId) -> Result<Option<Location>> {
-        let Some(&value) = self.table.get(&fingerprint(chunk)) else { return Ok(None) };
-        if value & OURS == 0 {
-            let stored = self.in_parent(value, chunk)?;
-            return Ok(stored.filter(|placement| !self.draining.takes(placement)).map(Location::Stored));
-        }
-        let number = value & !OURS;
-        let same = match number.checked_sub(self.sealed) {
+        let number = match self.table.get(chunk).map(Noted::of_number) {
+            None => return Ok(None),
+            Some(Noted::OnPage(page)) => {
+                let stored = self.in_parent(page, chunk)?;
+                return Ok(stored.filter(|placement| !self.draining.takes(placement)).map(Location::Stored));
+            }
+            Some(Noted::Ours(number)) => number,
+        };
+        let same = match number.checked_sub(self.sealed.len()) {
             Some(open) => usize::try_from(open).ok().and_then(|open| self.open.get(open)) == Some(&chunk),
             None => {
-                let (id, placement) = self.record(number)?;
+                let (id, placement) = self.sealed.get(number)?;
                 id == chunk && (number >= self.earlier || self.reached.contains(&placement.pack))
             }
         };
@@ -178,15 +192,15 @@ impl Dedup {
 
     /// Another session goes on: packs that no entry refers to by now may be garbage.
     pub(super) fn go_on(&mut self) {
-        self.earlier = self.sealed;
+        self.earlier = self.sealed.len();
     }
 
     /// Numbers a chunk that is about to be stored.
     pub(super) fn insert(&mut self, chunk: ChunkId) -> u64 {
-        let number = self.sealed + self.open.len() as u64;
+        let number = self.sealed.len() + self.open.len() as u64;
         self.open.push_back(chunk);
         // In the place of the parent's, if it is stored again: it moves once.
-        self.table.insert(fingerprint(chunk), OURS | number);
+        self.table.set(chunk, Noted::Ours(number).number());
         number
     }
 
@@ -234,11 +248,9 @@ impl Dedup {
 
     /// Takes the placements of the oldest unsealed chunks.
     pub(super) fn seal(&mut self, placements: &[ChunkPlacement]) -> Result<()> {
-        self.records.seek(SeekFrom::End(0)).map_err(failed)?;
         for placement in placements {
             let chunk = self.open.pop_front().ok_or_else(|| Error::internal("a chunk was sealed twice"))?;
-            self.records.write_all(&encode(chunk, placement)).map_err(failed)?;
-            self.sealed += 1;
+            self.sealed.push(chunk, *placement)?;
         }
         Ok(())
     }
@@ -247,16 +259,9 @@ impl Dedup {
     pub(super) fn resolve(&mut self, location: Location) -> Result<Option<ChunkPlacement>> {
         match location {
             Location::Stored(placement) => Ok(Some(placement)),
-            Location::Ours(number) if number < self.sealed => Ok(Some(self.record(number)?.1)),
+            Location::Ours(number) if number < self.sealed.len() => Ok(Some(self.sealed.get(number)?.1)),
             Location::Ours(_) => Ok(None),
         }
-    }
-
-    fn record(&mut self, number: u64) -> Result<(ChunkId, ChunkPlacement)> {
-        let mut record = [0; RECORD_BYTES];
-        self.records.seek(SeekFrom::Start(number * RECORD_BYTES as u64)).map_err(failed)?;
-        self.records.read_exact(&mut record).map_err(failed)?;
-        Ok(decode(&record))
     }
 
     fn in_parent(&mut self, page: u64, chunk: ChunkId) -> Result<Option<ChunkPlacement>> {
@@ -289,70 +294,5 @@ impl Draining {
             self.has_moved = true;
         }
         takes
-    }
-}
-
-fn failed(source: std::io::Error) -> Error {
-    Error::local("keep", "the list of chunks in the cache folder", source)
-}
-
-pub(super) fn encode(chunk: ChunkId, placement: &ChunkPlacement) -> [u8; RECORD_BYTES] {
-    let mut record = [0; RECORD_BYTES];
-    let mut rest = &mut record[..];
-    let fields: [&[u8]; 8] = [
-        chunk.as_bytes(),
-        &placement.pack.begin.to_le_bytes(),
-        placement.pack.session.as_bytes(),
-        &placement.pack.number.to_le_bytes(),
-        &placement.frame_offset.to_le_bytes(),
-        &placement.frame_bytes.to_le_bytes(),
-        &placement.offset.to_le_bytes(),
-        &placement.bytes.to_le_bytes(),
-    ];
-    for field in fields {
-        let (head, tail) = rest.split_at_mut(field.len());
-        head.copy_from_slice(field);
-        rest = tail;
-    }
-    record
-}
-
-pub(super) fn decode(record: &[u8; RECORD_BYTES]) -> (ChunkId, ChunkPlacement) {
-    fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
-        let mut field = [0; N];
-        let (head, tail) = rest.split_at(N);
-        field.copy_from_slice(head);
-        *rest = tail;
-        field
-    }
-    let mut rest = &record[..];
-    let chunk = ChunkId::from_bytes(take(&mut rest));
-    let begin = u64::from_le_bytes(take(&mut rest));
-    let session = SessionId::from_bytes(take(&mut rest));
-    let number = u32::from_le_bytes(take(&mut rest));
-    let placement = ChunkPlacement {
-        pack: PackName { begin, session, number },
-        frame_offset: u64::from_le_bytes(take(&mut rest)),
-        frame_bytes: u32::from_le_bytes(take(&mut rest)),
-        offset: u32::from_le_bytes(take(&mut rest)),
-        bytes: u32::from_le_bytes(take(&mut rest)),
-    };
-    (chunk, placement)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_hold_every_field() {
-        let placement = ChunkPlacement {
-            pack: PackName { begin: 1, session: SessionId::from_bytes([2; 16]), number: 3 },
-            frame_offset: 4,
-            frame_bytes: 5,
-            offset: 6,
-            bytes: 7,
-        };
-        assert_eq!(decode(&encode(ChunkId::of(b"x"), &placement)), (ChunkId::of(b"x"), placement));
     }
 }

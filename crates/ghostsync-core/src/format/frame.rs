@@ -1,7 +1,7 @@
 //! One zstd frame: made whole, and decoded with a limit that is checked before anything is allocated.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Write};
 
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
@@ -12,6 +12,7 @@ use zstd::zstd_safe::{
 };
 
 use super::FormatError;
+use super::pieces::Pieces;
 use crate::rooms::Rooms;
 
 /// The level of everything but blocks: within a few percent of the slower ones.
@@ -38,6 +39,27 @@ pub fn compress(what: &'static str, content: &[u8]) -> Result<Vec<u8>, FormatErr
     let mut frame = Vec::new();
     compress_with(Effort::Usual, what, content, &mut frame)?;
     Ok(frame)
+}
+
+/// Compresses as [`compress`] does what a function writes, which must be `content_bytes`: neither the content nor the
+/// frame is in memory in one piece.
+///
+/// # Errors
+/// As [`compress`], and what the function returns.
+pub(crate) fn compress_written(
+    what: &'static str,
+    content_bytes: u64,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Pieces, FormatError> {
+    let compressed = || {
+        let mut encoder = zstd::Encoder::new(Pieces::default(), LEVEL)?;
+        encoder.include_checksum(true)?;
+        encoder.set_pledged_src_size(Some(content_bytes))?;
+        let mut buffered = BufWriter::with_capacity(64 << 10, encoder);
+        write(&mut buffered)?;
+        buffered.into_inner().map_err(io::IntoInnerError::into_error)?.finish()
+    };
+    compressed().map_err(|source| FormatError::Frame { what, source })
 }
 
 /// Compresses the content of a page: much of it are hashes, which a level that searches longer makes no smaller.
@@ -262,6 +284,22 @@ mod tests {
         assert_eq!(decompress("test", &empty, 0).expect("decompresses"), b"");
         assert!(decompress("test", &[&frame[..], b"x"].concat(), 50).is_err());
         assert!(decompress("test", &[b"x", &frame[..]].concat(), 50).is_err());
+    }
+
+    #[test]
+    fn a_frame_of_what_is_written_is_like_one_of_what_is_there() {
+        for bytes in [0, 1, 300_000] {
+            let content = noise(1, bytes);
+            let write = |to: &mut dyn Write| content.chunks(1000).try_for_each(|some| to.write_all(some));
+            let frame = compress_written("test", bytes as u64, write).expect("compresses").into_parts().concat();
+            assert!(decompress("test", &frame, bytes as u64).expect("decompresses") == content, "{bytes}");
+            assert_eq!(known_content_bytes(&frame, bytes as u64), Some(bytes));
+            // Its last four bytes are the checksum.
+            let mut flipped = frame;
+            *flipped.last_mut().expect("some") ^= 1;
+            assert!(decompress("test", &flipped, bytes as u64).is_err(), "{bytes}");
+            assert!(bytes == 0 || compress_written("test", bytes as u64 + 1, write).is_err(), "{bytes}");
+        }
     }
 
     #[test]

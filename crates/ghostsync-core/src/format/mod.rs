@@ -8,6 +8,7 @@ pub mod config;
 pub mod frame;
 pub mod pack;
 pub mod page;
+pub(crate) mod pieces;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -3,6 +3,9 @@
 //! The table's payload is one zstd frame of JSON, then its length and a magic number in 8 bytes, so that
 //! the table can be found from the end. Nothing that reads a snapshot needs it: it is for repair.
 
+use std::io::{self, Write};
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{FormatError, frame};
@@ -59,27 +62,28 @@ pub struct PageRecord {
 }
 
 impl TableOfContents {
-    /// Encodes the skippable frame that ends a pack.
+    /// Encodes the skippable frame that ends a pack, in pieces.
     ///
     /// # Errors
     /// [`FormatError::TooLarge`] if the table is over its limit.
-    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+    pub fn encode(&self) -> Result<Vec<Bytes>, FormatError> {
         let what = "table of contents";
-        let json = serde_json::to_vec(self).map_err(|source| FormatError::Json { what, source })?;
+        let failed = |source| FormatError::Json { what, source };
+        // The text is twice as long as what it becomes: it is made twice rather than kept.
+        let mut counted = Counted(0);
+        serde_json::to_writer(&mut counted, self).map_err(failed)?;
         let too_large = FormatError::TooLarge { what, limit: MAX_TABLE_BYTES };
-        if json.len() as u64 > MAX_TABLE_BYTES {
+        if counted.0 > MAX_TABLE_BYTES {
             return Err(too_large);
         }
-        let payload = frame::compress(what, &json)?;
+        let mut payload = frame::compress_written(what, counted.0, |frame| {
+            serde_json::to_writer(frame, self).map_err(io::Error::from)
+        })?;
         let Ok(payload_bytes) = u32::try_from(payload.len() + FOOTER_BYTES) else { return Err(too_large) };
-        let mut bytes = Vec::with_capacity(payload.len() + 16);
-        bytes.extend_from_slice(&SKIPPABLE_MAGIC.to_le_bytes());
-        bytes.extend_from_slice(&payload_bytes.to_le_bytes());
-        bytes.extend_from_slice(&payload);
         // Counts the whole skippable frame, its 8-byte header and this footer included.
-        bytes.extend_from_slice(&(payload_bytes + 8).to_le_bytes());
-        bytes.extend_from_slice(&FOOTER_MAGIC);
-        Ok(bytes)
+        payload.push(&[(payload_bytes + 8).to_le_bytes(), FOOTER_MAGIC].concat());
+        let header = [SKIPPABLE_MAGIC.to_le_bytes(), payload_bytes.to_le_bytes()].concat().into();
+        Ok([vec![header], payload.into_parts()].concat())
     }
 
     /// Reads from a pack's last [`FOOTER_BYTES`] how many bytes at the end of the pack are the table.
@@ -116,6 +120,20 @@ impl TableOfContents {
     }
 }
 
+/// Counts the bytes that are written to it.
+struct Counted(u64);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +149,7 @@ mod tests {
             }],
             pages: Vec::new(),
         };
-        let pack = [block, table.encode().expect("encodes")].concat();
+        let pack = [block, table.encode().expect("encodes").concat()].concat();
         assert_eq!(zstd::stream::decode_all(&pack[..]).expect("zstd reads it"), b"content");
         assert_eq!(TableOfContents::decode(&pack).expect("decodes"), table);
         let length = TableOfContents::length_from_footer(&pack[pack.len() - FOOTER_BYTES..]).expect("a footer");

@@ -11,6 +11,7 @@ use super::{PageEncoder, Uploader};
 use crate::error::{Error, Result};
 use crate::format::pack::{BlockRecord, PageRecord, TableOfContents};
 use crate::format::page::{ChunkPlacement, EncodedPage, PageBuilder, PagePlacement, PageRef};
+use crate::format::pieces::Pieces;
 use crate::id::{ChunkId, FrameHash, PackName, PageId, SessionId};
 use crate::store::keys;
 use crate::tree::{PageStore, Pages};
@@ -119,7 +120,7 @@ impl DataPacks {
     fn send(&mut self, uploader: &mut Uploader) -> Result<()> {
         let (mut parts, table) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.table));
         self.sent_bytes += std::mem::take(&mut self.bytes);
-        parts.push(table.encode()?.into());
+        parts.extend(table.encode()?);
         let (name, listener) = (self.name, Arc::clone(&self.listener));
         uploader.send(keys::data_pack(name), PutPayload::from_iter(parts), move || listener.acknowledged(name, &table))
     }
@@ -131,7 +132,7 @@ impl DataPacks {
 pub(crate) struct MetaPacks {
     names: PackNames,
     name: Option<PackName>,
-    bytes: Vec<u8>,
+    frames: Pieces,
     table: TableOfContents,
     known: HashMap<PageId, PageRef>,
     draining: HashSet<PackName>,
@@ -162,10 +163,10 @@ impl MetaPacks {
         cache: Arc<Pages>,
     ) -> Self {
         let known = known.iter().map(|page| (page.page, *page)).collect();
-        let (bytes, table, lengths) = (Vec::new(), TableOfContents::default(), HashMap::new());
+        let (frames, table, lengths) = (Pieces::default(), TableOfContents::default(), HashMap::new());
         let (encoder, begun) = (PageEncoder::default(), VecDeque::new());
         let (name, has_moved) = (None, false);
-        Self { names, name, bytes, table, known, draining, has_moved, uploader, cache, lengths, encoder, begun }
+        Self { names, name, frames, table, known, draining, has_moved, uploader, cache, lengths, encoder, begun }
     }
 
     /// Has the leaves of trees encoded by another.
@@ -204,12 +205,12 @@ impl MetaPacks {
 
     fn send(&mut self) -> Result<()> {
         let Some(name) = self.name.take() else { return Ok(()) };
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.extend_from_slice(&std::mem::take(&mut self.table).encode()?);
-        let bytes = Bytes::from(bytes);
-        self.lengths.insert(name, bytes.len() as u64);
-        self.cache.keep(name, &bytes);
-        self.uploader.send(keys::meta_pack(name), bytes.into(), || ())
+        let mut parts = std::mem::take(&mut self.frames).into_parts();
+        parts.extend(std::mem::take(&mut self.table).encode()?);
+        self.cache.keep(name, &parts);
+        let pack = PutPayload::from_iter(parts);
+        self.lengths.insert(name, pack.content_length() as u64);
+        self.uploader.send(keys::meta_pack(name), pack, || ())
     }
 }
 
@@ -233,13 +234,13 @@ impl MetaPacks {
             return Ok(known);
         }
         let pack = *self.name.get_or_insert_with(|| self.names.next());
-        let (offset, bytes) = (self.bytes.len() as u64, length(encoded.frame.len()));
+        let (offset, bytes) = (self.frames.len() as u64, length(encoded.frame.len()));
         let placement = PagePlacement { pack, offset, bytes, frame };
         self.table.pages.push(PageRecord { offset: placement.offset, length: placement.bytes, page: encoded.page });
-        self.bytes.extend_from_slice(&encoded.frame);
+        self.frames.push(&encoded.frame);
         let stored = PageRef { page: encoded.page, level, placement };
         self.known.insert(encoded.page, stored);
-        if self.bytes.len() >= PACK_BYTES {
+        if self.frames.len() >= PACK_BYTES {
             self.send()?;
         }
         Ok(stored)

@@ -64,14 +64,18 @@ impl Pages {
         join_all(missing.map(|page| self.fetch(&page.placement, Access::Scan))).await;
     }
 
-    /// Keeps a meta pack that is at hand.
-    pub(crate) fn keep(&self, pack: PackName, bytes: &Bytes) {
+    /// Keeps a meta pack that is at hand, in any number of pieces.
+    pub(crate) fn keep(&self, pack: PackName, pieces: &[Bytes]) {
         match &self.folder {
             // A cache that cannot be written is no failure: the next run fetches again.
-            Some(folder) => drop(write_file(folder, pack, bytes)),
+            Some(folder) => drop(write_file(folder, pack, pieces)),
             None => {
                 let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                memory.push_back((pack, bytes.clone()));
+                let whole = match pieces {
+                    [whole] => whole.clone(),
+                    many => many.concat().into(),
+                };
+                memory.push_back((pack, whole));
                 while memory.len() > 1 && memory.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > MEMORY_BYTES {
                     memory.pop_front();
                 }
@@ -113,7 +117,7 @@ impl Pages {
                 .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("pack {key} is not in the store")))?;
             let frame = cut(&pack, placement)
                 .ok_or_else(|| Error::corrupt(format!("pack {key} is shorter than what refers to it")))?;
-            self.keep(placement.pack, &pack);
+            self.keep(placement.pack, std::slice::from_ref(&pack));
             return Ok(frame);
         }
         self.store.get_range(&key, placement.offset..end).await
@@ -146,11 +150,13 @@ fn read_file(path: &Path, placement: &PagePlacement) -> std::io::Result<Bytes> {
     Ok(frame.into())
 }
 
-fn write_file(folder: &Path, pack: PackName, bytes: &[u8]) -> std::io::Result<()> {
+fn write_file(folder: &Path, pack: PackName, pieces: &[Bytes]) -> std::io::Result<()> {
     use std::io::Write;
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
     file.persist(folder.join(file_name(pack)))?;
     Ok(())
 }

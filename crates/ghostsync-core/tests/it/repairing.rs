@@ -872,7 +872,7 @@ async fn a_page_of_another_id_is_never_taken() {
         for (number, page) in table.pages.iter_mut().enumerate() {
             page.page = ids[(number + 1) % ids.len()];
         }
-        let wrong = [&bytes[..frames], &table.encode().expect("encodes")].concat();
+        let wrong = [&bytes[..frames], &table.encode().expect("encodes").concat()].concat();
         bench.objects.put(key, wrong.into()).await.expect("put");
     }
     bench.delete(&metas).await;

@@ -192,7 +192,7 @@ impl PackWriter {
     /// Ends the pack with its table of contents.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         assert!(self.frozen.is_empty(), "the stored pack has more frames");
-        self.bytes.extend(self.table.encode().expect("encodes"));
+        self.bytes.extend(self.table.encode().expect("encodes").concat());
         self.bytes
     }
 }
