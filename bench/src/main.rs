@@ -93,7 +93,7 @@ enum What {
     },
     /// Restores after 200 snapshots and after one
     History,
-    /// Trees of 10,000 to 1,600,000 files
+    /// Trees of 10,000 to two million files
     Curve,
     /// Make the report again from what was measured
     Report,

@@ -34,7 +34,7 @@ pub enum Scenario {
     Steps,
     /// A restore after 200 snapshots
     History,
-    /// Trees of 10,000 to 1,600,000 files
+    /// Trees of 10,000 to two million files
     Curve,
 }
 

@@ -65,7 +65,7 @@ fn title(campaign: &Campaign) -> String {
     let tree = campaign.key.tree.name();
     match (campaign.key.scenario, campaign.key.store) {
         (Scenario::History, _) => format!("`{tree}`: the newest of {SNAPSHOTS} snapshots"),
-        (Scenario::Curve, _) => format!("`{tree}`: from 10,000 files to 1,600,000"),
+        (Scenario::Curve, _) => format!("`{tree}`: from 10,000 files to two million"),
         (_, StoreKind::Local) => format!("`{tree}` {medium}"),
         (_, StoreKind::Garage) => format!("`{tree}` {medium}, over the line to Garage"),
         (_, StoreKind::Ceph) => format!("`{tree}` {medium}, over the line to Ceph"),
