@@ -146,6 +146,8 @@ impl Results {
         let mut text = serde_json::to_string(&results).tried(|| "encode the results".into())?;
         text = text.replace("{\"series\"", "\n{\"series\"").replace("{\"key\"", "\n{\"key\"");
         text.push('\n');
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).on("create the folder", folder)?;
         fs::write(path, text).on("write", path)
     }
 
