@@ -65,7 +65,11 @@ fn title(campaign: &Campaign) -> String {
     let tree = campaign.key.tree.name();
     match (campaign.key.scenario, campaign.key.store) {
         (Scenario::History, _) => format!("`{tree}`: the newest of {SNAPSHOTS} snapshots"),
-        (Scenario::Curve, _) => format!("`{tree}`: from 10,000 files to two million"),
+        (Scenario::Curve, _) => {
+            let sizes = sizes(campaign);
+            let [from, to] = [sizes.first(), sizes.last()].map(|files| grouped(files.copied().unwrap_or_default()));
+            format!("`{tree}`: from {from} to {to} files")
+        }
         (_, StoreKind::Local) => format!("`{tree}` {medium}"),
         (_, StoreKind::Garage) => format!("`{tree}` {medium}, over the line to Garage"),
         (_, StoreKind::Ceph) => format!("`{tree}` {medium}, over the line to Ceph"),

@@ -296,3 +296,38 @@ impl Draining {
         takes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::id::SessionId;
+    use crate::interrupt::Interrupt;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_chunk_that_looks_like_another_is_not_taken_for_it() {
+        let pages = Arc::new(Pages::new(Store::new(Arc::new(InMemory::new()), "memory"), None));
+        let waiter = Waiter::new(Interrupt::default());
+        let mut dedup = Dedup::new(ParentChunks::default(), Vec::new(), pages, waiter, None, HashSet::new());
+        let [one, other] = [1, 2]
+            .map(|last| ChunkId::from_bytes([[7; 31].as_slice(), &[last]].concat().try_into().expect("32 bytes")));
+        let pack = PackName { begin: 1, session: SessionId::from_bytes([2; 16]), number: 3 };
+        let placement = |offset| ChunkPlacement { pack, frame_offset: 0, frame_bytes: 9, offset, bytes: 1 };
+
+        assert_eq!(dedup.insert(one), 0);
+        assert!(matches!(dedup.find(one), Ok(Some(Location::Ours(0)))));
+        assert!(matches!(dedup.find(other), Ok(None)), "while its block is open");
+        dedup.seal(&[placement(0)]).expect("is sealed");
+        assert!(matches!(dedup.find(one), Ok(Some(Location::Ours(0)))));
+        assert!(matches!(dedup.find(other), Ok(None)), "when its block is sealed");
+
+        // Both are stored, and each entry has its own.
+        assert_eq!(dedup.insert(other), 1);
+        dedup.seal(&[placement(1)]).expect("is sealed");
+        assert!(matches!(dedup.find(one), Ok(None)), "the other has its place in the table");
+        let placed = [0, 1].map(|number| dedup.resolve(Location::Ours(number)).expect("is there"));
+        assert_eq!(placed, [0, 1].map(|offset| Some(placement(offset))));
+    }
+}
