@@ -63,7 +63,7 @@ pub(super) trait Kept: Clone {
 }
 
 /// Values in the order they were written: the first ones in memory, the others compressed, on disk once they are more
-/// than a few MiB.
+/// than a MiB.
 pub(super) struct Spool<T> {
     folder: Option<PathBuf>,
     first: Vec<T>,
@@ -73,7 +73,8 @@ pub(super) struct Spool<T> {
 
 /// Some 20 MB of entries.
 const IN_MEMORY: usize = 1 << 16;
-const IN_MEMORY_BYTES: usize = 8 << 20;
+/// Not more: after a large buffer was given back, glibc no longer gives back to the system what is smaller.
+const IN_MEMORY_BYTES: usize = 1 << 20;
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
 impl<T: Kept> Spool<T> {

@@ -1,4 +1,4 @@
-//! A hash table of millions of chunks: 12 bytes each, and what it takes grows evenly.
+//! A hash table of millions of chunks: 11 bytes each, and what it takes grows evenly.
 
 use std::hash::{Hash, Hasher};
 
@@ -8,7 +8,7 @@ use crate::id::IdMap;
 /// The first bytes of the chunks of each part: each part has some 4 % more than the one before.
 const PART_BEGINS: [u8; 16] = [0, 11, 23, 36, 48, 62, 76, 91, 106, 122, 139, 156, 175, 194, 214, 234];
 
-/// From a chunk to a number below 2^40, which is kept with seven bytes of the id. Whoever finds one has to see whether
+/// From a chunk to a number below 2^40, which is kept with six bytes of the id. Whoever finds one has to see whether
 /// it is of the same chunk: among a hundred million there may be two that look alike.
 ///
 /// A hash table doubles at once, and takes three times as much while it does. This is 16 of them that differ in size, so
@@ -18,14 +18,14 @@ pub(super) struct ChunkTable {
     parts: [IdMap<Short, [u8; 5]>; PART_BEGINS.len()],
 }
 
-/// Seven bytes of an id.
+/// Six bytes of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Short([u8; 7]);
+struct Short([u8; 6]);
 
 impl Hash for Short {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut bytes = [0; 8];
-        bytes[..7].copy_from_slice(&self.0);
+        bytes[..6].copy_from_slice(&self.0);
         state.write_u64(u64::from_le_bytes(bytes));
     }
 }
@@ -66,8 +66,8 @@ fn in_five_bytes(number: u64) -> [u8; 5] {
 /// Which part a chunk belongs to, and its key there.
 fn place(chunk: ChunkId) -> (usize, Short) {
     let [first, key @ ..] = chunk.as_bytes();
-    let mut short = [0; 7];
-    short.copy_from_slice(&key[..7]);
+    let mut short = [0; 6];
+    short.copy_from_slice(&key[..6]);
     (PART_BEGINS.partition_point(|begin| begin <= first) - 1, Short(short))
 }
 
