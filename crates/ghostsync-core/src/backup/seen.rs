@@ -303,3 +303,57 @@ impl Kept for Seen {
         Ok(Self::Entry(Arc::new(SeenEntry { found, xattrs, link, is_known, trusted, racy })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::testing::tree::noise;
+
+    fn seen(number: u64) -> Seen {
+        let path = TreePath::parse(format!("file-{number}")).expect("a path");
+        if number < IN_MEMORY as u64 {
+            return Seen::Excluded { path };
+        }
+        let mut message = String::new();
+        for byte in noise(number, 1 << 16) {
+            write!(message, "{byte:02x}").expect("writes");
+        }
+        Seen::Unreadable { path, below: number.is_multiple_of(2), message }
+    }
+
+    /// What is stored of the n-th one, where it is not as it was pushed.
+    fn differs(number: u64, read: &Result<Seen>) -> Option<String> {
+        let stored = |seen: &Seen| postcard::to_stdvec(&seen.record()).expect("encodes");
+        match read {
+            Ok(read) if stored(read) == stored(&seen(number)) => None,
+            Ok(_) => Some(format!("number {number} is another one")),
+            Err(error) => Some(format!("number {number}: {error}")),
+        }
+    }
+
+    #[test]
+    fn all_are_read_again_and_again_from_memory_and_from_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for folder in [None, Some(folder.path())] {
+            let mut spool = Spool::new(folder);
+            let count = IN_MEMORY as u64 + 40;
+            for number in 0..count {
+                spool.push(seen(number)).expect("is kept");
+            }
+            assert_eq!(spool.len(), count);
+            let mut spooled = spool.finish().expect("ends");
+            let is_on_disk = spooled.others.as_ref().is_some_and(|(file, _)| file.is_rolled());
+            assert_eq!(is_on_disk, folder.is_some());
+            for _ in 0..2 {
+                let read: Vec<_> = spooled.read().expect("begins").collect();
+                assert_eq!(read.len() as u64, count);
+                assert_eq!((0..).zip(&read).find_map(|(number, read)| differs(number, read)), None);
+            }
+            let last: Vec<_> = spooled.into_read().expect("begins").collect();
+            assert_eq!(last.len() as u64, count);
+            assert_eq!((0..).zip(&last).find_map(|(number, read)| differs(number, read)), None);
+        }
+    }
+}
