@@ -132,6 +132,7 @@ impl Workplace {
         store: Option<&Store>,
     ) -> Outcome<Option<Sample>> {
         let Some(command) = peer.command(step, place) else { return Ok(None) };
+        let store = store.filter(|_| matches!(place.repository, Repository::Bucket(..)));
         self.level(step, place)?;
         if let Some(store) = store {
             store.line.take_traffic();
@@ -142,7 +143,7 @@ impl Workplace {
             Repository::Folder(folder) => Some(stored_bytes(folder)?),
             Repository::Bucket(..) => None,
         };
-        eprintln!("bench: {:>8.3} s  {:<9} {:<16} {}", taken.seconds, peer.name(), step.title(), shown(&command));
+        eprintln!("bench: {:>8.3} s  {:<15} {:<16} {}", taken.seconds, peer.name(), step.title(), shown(&command));
         Ok(Some(Sample {
             series: peer.name().to_owned(),
             step,

@@ -13,7 +13,7 @@ use crate::bench::{Bench, Workplace, named, now};
 use crate::changes;
 use crate::compare::{Lost, compare};
 use crate::failure::{Failure, Outcome, Tried};
-use crate::peers::{self, Peer, Place, Step};
+use crate::peers::{self, LOCAL, Peer, Place, Step};
 use crate::results::{Key, Results, Sample};
 use crate::store::{Store, StoreKind};
 use crate::trees::{self, Tree};
@@ -34,6 +34,9 @@ pub fn run(bench: &Bench, key: Key, names: &[String]) -> Outcome<()> {
                 false
             }
         });
+    }
+    if key.store != StoreKind::Local && chosen.iter().any(|peer| peer.name() == "ghostsync") {
+        chosen.extend(named(&all, &[LOCAL.to_owned()])?);
     }
     if chosen.is_empty() {
         return Err(Failure::new("none of these peers is installed, or can keep a repository there"));
@@ -82,7 +85,8 @@ impl Round<'_> {
         let mut samples = Vec::new();
         let mut places = Vec::new();
         for peer in group {
-            let place = self.workplace.place(self.source, peer.name(), self.store.map(|store| &store.bucket))?;
+            let bucket = self.store.filter(|_| peer.knows_buckets()).map(|store| &store.bucket);
+            let place = self.workplace.place(self.source, peer.name(), bucket)?;
             if let Some(prepare) = peer.prepare(&place) {
                 self.workplace.run(&prepare)?;
             }

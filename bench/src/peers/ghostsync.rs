@@ -1,4 +1,5 @@
-//! ghostsync, as released: defaults, and the receipt that a pod would ask for.
+//! ghostsync, as released: defaults, and the receipt that a pod would ask for. Beside a store behind the line also its
+//! backups to a local directory, without the line.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -62,5 +63,30 @@ impl Peer for Ghostsync {
     fn requests(&self, printed: &str) -> Option<u64> {
         let result: serde_json::Value = serde_json::from_str(printed.lines().last()?).ok()?;
         result.get("requests")?.as_object()?.values().map(serde_json::Value::as_u64).sum()
+    }
+}
+
+/// What is left of a backup when nothing lies between it and its store: the walk, and reading where something changed.
+pub(super) struct Local(pub(super) Ghostsync);
+
+impl Peer for Local {
+    fn name(&self) -> &'static str {
+        super::LOCAL
+    }
+
+    fn version(&self) -> Command {
+        self.0.version()
+    }
+
+    fn settings(&self) -> &'static str {
+        "only beside a store behind the line: the same backups to a local directory, so what remains without the line."
+    }
+
+    fn prepare(&self, place: &Place) -> Option<Command> {
+        self.0.prepare(place)
+    }
+
+    fn command(&self, step: Step, place: &Place) -> Option<Command> {
+        if step.restores() { None } else { self.0.command(step, place) }
     }
 }

@@ -130,10 +130,14 @@ pub trait Peer {
     }
 }
 
+/// The floor of ghostsync over the line.
+pub const LOCAL: &str = "ghostsync-local";
+
 /// All peers, in the order of the tables.
 pub fn all(ghostsync: &Path) -> Vec<Box<dyn Peer>> {
+    let ghostsync = || ghostsync::Ghostsync { program: ghostsync.to_owned() };
     vec![
-        Box::new(ghostsync::Ghostsync { program: ghostsync.to_owned() }),
+        Box::new(ghostsync()),
         Box::new(restic::Restic),
         Box::new(rustic::Rustic),
         Box::new(borg::Borg),
@@ -142,6 +146,7 @@ pub fn all(ghostsync: &Path) -> Vec<Box<dyn Peer>> {
         Box::new(floors::TarZstd),
         Box::new(floors::Cp),
         Box::new(floors::Find),
+        Box::new(ghostsync::Local(ghostsync())),
     ]
 }
 

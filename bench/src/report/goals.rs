@@ -5,7 +5,7 @@ use super::sections::{added, over_bound, peak};
 use crate::curve::{FLOOR, floor_series, sizes};
 use crate::history::SERIES;
 use crate::line::ROUND_TRIP;
-use crate::peers::Step;
+use crate::peers::{LOCAL, Step};
 use crate::results::{Campaign, Key, Medium, Results, Scenario};
 use crate::store::StoreKind;
 use crate::trees::Tree;
@@ -96,7 +96,7 @@ pub fn goals(results: &Results) -> String {
             over_bound(far, "ghostsync", Step::Restore),
             AtMost(1.3),
         );
-        let near = quoted(results, Tree::Docs).and_then(|docs| docs.seconds("ghostsync", Step::Unchanged));
+        let near = far.seconds(LOCAL, Step::Unchanged);
         let trips = far
             .seconds("ghostsync", Step::Unchanged)
             .zip(near)

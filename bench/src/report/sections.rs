@@ -81,11 +81,11 @@ fn facts(campaign: &Campaign) -> String {
     let versions: Vec<&str> = campaign.versions.values().map(String::as_str).collect();
     let scale = if campaign.scale < 1.0 { format!(" Scale {}.", campaign.scale) } else { String::new() };
     format!(
-        "{} entries, {} MB: {}. Medians of {} runs, {}; load before: {:.2}.{scale} {}, {} cores, {} GiB, Linux {}. {}.",
+        "{} entries, {} MB: {}. {}, {}; load before: {:.2}.{scale} {}, {} cores, {} GiB, Linux {}. {}.",
         grouped(campaign.entries),
         grouped(campaign.bytes / 1_000_000),
         campaign.key.tree.describes(),
-        campaign.runs(),
+        medians(campaign.runs()),
         campaign.finished,
         campaign.load_before,
         machine.processor,
@@ -94,6 +94,10 @@ fn facts(campaign: &Campaign) -> String {
         machine.kernel,
         versions.join("; "),
     )
+}
+
+fn medians(runs: u32) -> String {
+    if runs == 1 { "One run, no medians".to_owned() } else { format!("Medians of {runs} runs") }
 }
 
 /// The series that are peers, in the order of the tables.
@@ -169,11 +173,11 @@ fn line_table(campaign: &Campaign) -> Table {
     let mut header = vec!["requests, MiB over the line, × the bound".to_owned()];
     header.extend(STEPS.map(|step| step.title().to_owned()));
     let mut table = Table::new(header);
-    for name in in_order(campaign) {
+    'peers: for name in in_order(campaign) {
         let mut row = vec![shown(name)];
         for step in STEPS {
             let requests = campaign.median(name, step, |sample| Some(sample.traffic.as_ref()?.requests as f64));
-            let Some(requests) = requests else { return table };
+            let Some(requests) = requests else { continue 'peers };
             let bytes = campaign.median(name, step, carried).unwrap_or(0.0);
             let bound = over_bound(campaign, name, step);
             row.push(format!("{requests:.0}, {}, {}", mebibytes(bytes), cell(bound, times)));

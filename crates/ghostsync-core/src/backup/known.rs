@@ -98,15 +98,22 @@ pub(super) fn file(folder: &Path, branch: &str, directory: DirectoryId) -> PathB
 }
 
 impl KnownReader {
-    /// Opens the cache if it is there and was made with this snapshot of this directory.
-    pub(super) fn open(file: Option<&Path>, snapshot: Option<SnapshotId>, directory: DirectoryId) -> Self {
-        let open = || {
-            let mut file = File::open(file?).ok()?;
-            let mut stored = [0; HEADER_BYTES];
-            file.read_exact(&mut stored).ok()?;
-            if stored == header(snapshot?, directory) { Records::begin(file).ok() } else { None }
-        };
-        Self { records: open(), is_gapless: true }
+    /// Opens the cache if it is there and was made of this directory; with the snapshot that it was made with.
+    pub(super) fn open(file: &Path, directory: DirectoryId) -> Option<(SnapshotId, Self)> {
+        let mut file = File::open(file).ok()?;
+        let mut stored = [0; HEADER_BYTES];
+        file.read_exact(&mut stored).ok()?;
+        let snapshot = SnapshotId::from_bytes(stored[4..36].try_into().ok()?);
+        if stored != header(snapshot, directory) {
+            return None;
+        }
+        let records = Records::begin(file).ok()?;
+        Some((snapshot, Self { records: Some(records), is_gapless: true }))
+    }
+
+    /// One that knows nothing.
+    pub(super) fn empty() -> Self {
+        Self { records: None, is_gapless: true }
     }
 
     /// Looks an entry up; paths must come in tree order.
@@ -250,7 +257,8 @@ mod tests {
         files.iter().for_each(|file| writer.push(file));
         writer.end().finish(snapshot, directory);
         let look = |other: u64| {
-            let mut reader = KnownReader::open(Some(&file), Some(snapshot), directory);
+            let opened = KnownReader::open(&file, directory).filter(|(of, _)| *of == snapshot);
+            let mut reader = opened.map_or_else(KnownReader::empty, |(_, reader)| reader);
             let known = files.iter().map(|file| reader.look(&Found { inode: file.inode + other, ..file.clone() }));
             known.filter(|known| *known == Known::Same).count()
         };

@@ -21,6 +21,7 @@ mod steps;
 mod store;
 mod survey;
 mod tally;
+mod walking;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -47,10 +48,11 @@ pub use crate::source::Excludes;
 
 use aside::Aside;
 use journal::Journal;
-use parent::Parent;
+use parent::{Parent, require_receipt};
 use publish::{Published, Publisher};
 use report::{Before, Report};
 use survey::Surveyed;
+use walking::Walking;
 
 /// What to do with what a guard refuses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -252,40 +254,46 @@ fn run(
     before: Before,
     again: bool,
 ) -> Result<BackupReport> {
-    let began = options.clock.now();
-    let state = waiter.wait(repository.state())?;
-    let root = open_source(source)?;
-    let parent = Parent::find(&repository, &state, &options, root.mark()?, again)?;
-    let matcher = Matcher::new(&options.excludes)?;
-    let journal = resume::take_up(&repository, &state, &options, source, &waiter)?;
-    let source = source.to_path_buf();
-    let context = Context {
+    let mut context = Context {
+        began: options.clock.now(),
+        root: open_source(source)?,
+        matcher: Matcher::new(&options.excludes)?,
+        source: source.to_path_buf(),
         repository,
-        root,
-        matcher,
         options,
         waiter,
         observer,
-        journal: journal.clone(),
-        source,
-        began,
+        journal: Journal::default(),
         begun,
     };
-    let ended = make_snapshot(context, state, parent, before);
+    let receipt = require_receipt(&context.repository, &context.options, context.root.mark()?)?;
+    let ahead = Walking::ahead(&context)?;
+    let state = context.waiter.wait(context.repository.state())?;
+    let parent = Parent::find(&state, &context.options, receipt, again)?;
+    let journal = resume::take_up(&context, &state)?;
+    context.journal = journal.clone();
+    let ended = make_snapshot(&context, state, &parent, ahead, before);
     journal.end(ended.is_ok());
     ended
 }
 
 /// Makes a snapshot of what the source holds now, on what was found at the beginning.
-fn make_snapshot(context: Context, state: State, parent: Parent, before: Before) -> Result<BackupReport> {
+fn make_snapshot(
+    context: &Context,
+    state: State,
+    parent: &Parent,
+    ahead: Option<Walking>,
+    before: Before,
+) -> Result<BackupReport> {
     let policy = &context.options.policy;
     // The commit of an earlier run may still be on its way: one of this run is to take its number.
     let force = context.options.force || (context.journal.is_open() && parent.overtaken().is_none());
-    let mut publisher = Publisher::begin(&context, &parent, state);
+    let mut publisher = Publisher::begin(context, parent, state);
 
-    let mut report = Report::new(&context, &parent, before);
+    let mut report = Report::new(context, parent, before);
     let may_be_known = !force && !context.options.reread;
-    let mut survey = match (survey::survey(&context, &parent, may_be_known)?, parent.snapshot()) {
+    let survey = |walking, may_be_known| survey::survey(context, parent, walking, may_be_known);
+    let mut survey = match (survey(Walking::against(context, parent, ahead)?, may_be_known)?, parent.snapshot()) {
         (Surveyed::Compared(survey), _) => *survey,
         (Surveyed::Unchanged(tallied), Some(snapshot)) if guard::judge(&tallied.findings, policy).is_ok() => {
             report.found(&tallied);
@@ -296,14 +304,14 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
             return Ok(report.unchanged(snapshot));
         }
         // A guard that refuses what it has accepted before was told to: the pages show what it is about.
-        (Surveyed::Unchanged(_), _) => match survey::survey(&context, &parent, false)? {
+        (Surveyed::Unchanged(_), _) => match survey(Walking::against(context, parent, None)?, false)? {
             Surveyed::Compared(survey) => *survey,
             Surveyed::Unchanged(_) => return Err(Error::internal("a survey did not compare")),
         },
     };
     let mut verdict = guard::judge(&survey.tallied.findings, policy);
     if verdict.as_ref().is_err_and(|refusal| refusal.guard == guard::Guard::MaxDelete) {
-        survey::recount_with_moves(&context, &parent, &mut survey)?;
+        survey::recount_with_moves(context, parent, &mut survey)?;
         verdict = guard::judge(&survey.tallied.findings, policy);
     }
     report.found(&survey.tallied);
@@ -319,7 +327,7 @@ fn make_snapshot(context: Context, state: State, parent: Parent, before: Before)
         let is_all = !context.defers(&survey.tallied.findings);
         publisher.nothing(snapshot, is_all)?;
         if is_all {
-            survey::note_known(&context, &mut survey, snapshot.id)?;
+            survey::note_known(context, &mut survey, snapshot.id)?;
         }
         return Ok(report.unchanged(snapshot));
     }

@@ -9,7 +9,8 @@
 //! that very session brings the receipt forward instead of standing in the way. So are those of earlier runs that
 //! ended like that, until a snapshot is acknowledged: any of their commits may be the one that lands.
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use super::{BackupOptions, Context};
 use crate::error::{Error, Result};
@@ -24,7 +25,7 @@ use crate::repository::{Repository, State};
 /// The parent of a backup.
 pub(super) struct Parent {
     snapshot: Option<Snapshot>,
-    receipt: Option<(PathBuf, Receipt)>,
+    receipt: Option<Held>,
     /// The epoch that the writer holds, or that the branch has now.
     epoch: u64,
     holds: bool,
@@ -34,18 +35,35 @@ pub(super) struct Parent {
     overtaken: Option<Overtaken>,
 }
 
+/// A receipt that holds, and where it lies.
+type Held = (PathBuf, Receipt);
+
+/// Reads the receipt that is required, if one is: before the source is looked at.
+///
+/// # Errors
+/// `Refused` by the guard `receipt` if it is for something else, or not to be read.
+pub(super) fn require_receipt(
+    repository: &Repository,
+    options: &BackupOptions,
+    directory: DirectoryMark,
+) -> Result<Option<Held>> {
+    let Some(path) = &options.receipt else { return Ok(None) };
+    let receipt = Receipt::load(path).map_err(|error| refused(path, error))?;
+    let checked = receipt.check(repository.id(), &options.branch, directory);
+    checked.map_err(|error| refused(path, error))?;
+    Ok(Some((path.clone(), receipt)))
+}
+
+fn refused(path: &Path, reason: impl Display) -> Error {
+    Refusal::plain(Guard::Receipt, format!("{}: {reason}", path.display())).into()
+}
+
 impl Parent {
     /// Finds it; `again` after a prune went past the backup while it ran.
     ///
     /// # Errors
-    /// `Refused` by the guard `receipt` if the receipt does not hold.
-    pub(super) fn find(
-        repository: &Repository,
-        state: &State,
-        options: &BackupOptions,
-        directory: DirectoryMark,
-        again: bool,
-    ) -> Result<Self> {
+    /// `Refused` by the guard `receipt` if the receipt names what is not there.
+    pub(super) fn find(state: &State, options: &BackupOptions, receipt: Option<Held>, again: bool) -> Result<Self> {
         let branch = state.commit.branches.get(&options.branch);
         let head = state.commit.head(&options.branch).cloned();
         let epoch = branch.map_or(0, |branch| branch.epoch);
@@ -56,14 +74,9 @@ impl Parent {
             None if options.exclusive => Some(Overtaken::NotHeld),
             _ => None,
         };
-        let Some(path) = &options.receipt else {
+        let Some((path, receipt)) = receipt else {
             return Ok(Self { snapshot: head, receipt: None, epoch, holds, claim: None, overtaken });
         };
-        let refuse = |reason: String| -> Error {
-            Refusal::plain(Guard::Receipt, format!("{}: {reason}", path.display())).into()
-        };
-        let receipt = Receipt::load(path).map_err(|error| refuse(error.to_string()))?;
-        receipt.check(repository.id(), &options.branch, directory).map_err(|error| refuse(error.to_string()))?;
         // What a repair has left of a snapshot is that snapshot for whoever has all of it.
         let mut repaired = std::iter::successors(head.as_ref(), |made| state.commit.snapshot(made.repaired?));
         let is_ours = |snapshot: &Snapshot| receipt.awaits(snapshot.session) || Some(snapshot.id) == receipt.snapshot;
@@ -80,14 +93,14 @@ impl Parent {
             // What the receipt names was there when the backup began: what the directory had since goes to a fork.
             Some(id) if again => state.commit.snapshot(id).cloned(),
             Some(id) => Some(state.commit.snapshot(id).cloned().ok_or_else(|| {
-                refuse(format!("the receipt names snapshot {id}, which the repository does not have"))
+                refused(&path, format!("the receipt names snapshot {id}, which the repository does not have"))
             })?),
         };
         // An owner that claimed again, or another one of its name, has fenced what was restored before.
         let epoch = if holds && !adopted { receipt.epoch } else { epoch };
         let overtaken = overtaken.or((!is_head).then_some(Overtaken::OtherHead));
         let claim = claim.filter(|_| branch.is_some_and(|branch| branch.epoch == epoch));
-        Ok(Self { snapshot, receipt: Some((path.clone(), receipt)), epoch, holds, claim, overtaken })
+        Ok(Self { snapshot, receipt: Some((path, receipt)), epoch, holds, claim, overtaken })
     }
 
     /// What the session that stores it may do.

@@ -9,15 +9,12 @@
 //! the same then. It is also why only the highest number that was noted matters: nobody went on from a lower one
 //! before it was taken.
 
-use std::path::Path;
-
-use super::BackupOptions;
+use super::Context;
 use super::journal::{self, Journal};
 use crate::error::{Error, Result};
 use crate::format::commit::{LogEntry, MAX_COMMIT_BYTES, decode_log_entry};
 use crate::format::config::CommitMode;
 use crate::id::CommitHash;
-use crate::interrupt::Waiter;
 use crate::repository::{Repository, State};
 use crate::store::keys;
 
@@ -25,13 +22,8 @@ use crate::store::keys;
 ///
 /// # Errors
 /// `Corrupt` if the log ends below what it has been; the store's.
-pub(super) fn take_up(
-    repository: &Repository,
-    state: &State,
-    options: &BackupOptions,
-    source: &Path,
-    waiter: &Waiter,
-) -> Result<Journal> {
+pub(super) fn take_up(context: &Context, state: &State) -> Result<Journal> {
+    let Context { repository, options, source, waiter, .. } = context;
     // In commit mode `detect` no two commits want one place, so there is none that could be taken: a commit of the run
     // that was cut short, should it still land, goes to a fork, and the work is done again.
     // A first step leaves it to the next: that one is to have what was uploaded of the large files.
