@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ghostsync_core::backup::{BackupOptions, BackupOutcome, BackupReport, Excludes, backup};
@@ -16,6 +17,7 @@ use ghostsync_core::testing::fault::{Fault, FaultStore};
 use ghostsync_core::testing::recording::{Operation, RecordingStore};
 use ghostsync_core::testing::tree::noise;
 use object_store::memory::InMemory;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 /// A recorded store, and a folder for a cache and a source.
 struct Bench {
@@ -52,6 +54,22 @@ impl Bench {
         let others = count(&[Operation::List, Operation::Head, Operation::Delete]);
         (report, gets, puts, others)
     }
+
+    /// Backs up an unchanged tree until nothing of it is too fresh to be sure of, and no page is read.
+    async fn settle(&self) -> BackupReport {
+        for _ in 0..200 {
+            for repository in fs::read_dir(self.folder.path().join("cache")).expect("a cache") {
+                drop(fs::remove_dir_all(repository.expect("a folder").path().join("meta")));
+            }
+            let (report, gets, ..) = self.back_up(true).await;
+            assert_eq!(report.outcome, BackupOutcome::Unchanged);
+            if gets == 2 {
+                return report;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("pages are read again and again");
+    }
 }
 
 /// So many files of so many bytes, no two alike, in folders of 250.
@@ -80,27 +98,10 @@ async fn an_unchanged_tree_is_told_without_a_page_and_any_change_is_noticed() {
     let bench = Bench::new().await;
     fill(&bench.source(), 300, 100);
     let _ = bench.back_up(true).await;
-    let forget_pages = || {
-        for repository in fs::read_dir(bench.folder.path().join("cache")).expect("a cache") {
-            drop(fs::remove_dir_all(repository.expect("a folder").path().join("meta")));
-        }
-    };
-    // Until nothing is too fresh to be sure of.
-    let settle = async || {
-        for _ in 0..200 {
-            forget_pages();
-            let (report, gets, ..) = bench.back_up(true).await;
-            assert_eq!(report.outcome, BackupOutcome::Unchanged);
-            if gets == 2 {
-                return assert_eq!((report.entries, report.bytes), (302, 30_000));
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        panic!("pages are read again and again");
-    };
     let at = |name: &str| bench.source().join(name);
     let (first, second) = ("0000/00000000", "0001/00000260");
-    settle().await;
+    let settled = bench.settle().await;
+    assert_eq!((settled.entries, settled.bytes), (302, 30_000));
     type Change<'a> = (&'a str, &'a dyn Fn());
     let changes: [Change<'_>; 5] = [
         ("content, with the size and time that it had", &|| {
@@ -118,7 +119,7 @@ async fn an_unchanged_tree_is_told_without_a_page_and_any_change_is_noticed() {
         let (report, ..) = bench.back_up(true).await;
         assert_eq!(report.outcome, BackupOutcome::Done, "{what}");
         if what != "one file more" {
-            settle().await;
+            let _ = bench.settle().await;
         }
     }
     // What is hidden from now on changes nothing on the disk.
@@ -129,6 +130,59 @@ async fn an_unchanged_tree_is_told_without_a_page_and_any_change_is_noticed() {
     let options = BackupOptions { excludes, ..BackupOptions::default() };
     let report = backup(&repository, &bench.source(), options, Arc::new(NoObserver)).await.expect("a backup");
     assert_eq!((report.outcome, report.excluded), (BackupOutcome::Done, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_tree_is_walked_while_the_store_answers() {
+    let bench = Bench::new().await;
+    fill(&bench.source(), 300, 100);
+    let _ = bench.back_up(true).await;
+
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).expect("a watch");
+    inotify::add_watch(&watch, bench.source().join("0001"), WatchFlags::OPEN).expect("watched");
+    let was_opened = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&was_opened);
+    // No answer comes before the walk has opened a folder; ten seconds without are taken for never.
+    let slow = FaultStore::new(bench.objects.clone(), move |_| {
+        for _ in 0..2000 {
+            if seen.load(Ordering::SeqCst) || rustix::io::read(&watch, &mut [0; 1024]).is_ok() {
+                seen.store(true, Ordering::SeqCst);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    });
+    let cache_dir = Some(bench.folder.path().join("cache"));
+    let store = Store::new(Arc::new(slow), "recorded");
+    let repository = Repository::open(store, OpenOptions { cache_dir }).await.expect("a repository");
+    assert!(repository.has_cache() && !was_opened.load(Ordering::SeqCst), "nothing was asked for to open it");
+    let options = BackupOptions::default();
+    let report = backup(&repository, &bench.source(), options, Arc::new(NoObserver)).await.expect("a backup");
+    assert_eq!(report.outcome, BackupOutcome::Unchanged);
+    assert!(was_opened.load(Ordering::SeqCst), "the walk waited for the store");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_that_is_as_it_was_is_no_news_only_while_its_snapshot_is_the_head() {
+    let bench = Bench::new().await;
+    fill(&bench.source(), 300, 100);
+    let (first, ..) = bench.back_up(true).await;
+    assert_eq!(bench.settle().await.snapshot, first.snapshot);
+
+    // Another machine publishes another tree; the cache here still tells of the first snapshot.
+    let elsewhere = bench.folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("a folder");
+    fill(&elsewhere, 299, 100);
+    let store = Store::new(bench.objects.clone(), "recorded");
+    let repository = Repository::open(store, OpenOptions::default()).await.expect("a repository");
+    let options = BackupOptions::default();
+    let other = backup(&repository, &elsewhere, options, Arc::new(NoObserver)).await.expect("a backup");
+    assert_eq!((other.outcome, other.parent), (BackupOutcome::Done, first.snapshot));
+
+    let (back, ..) = bench.back_up(true).await;
+    assert_eq!((back.outcome, back.parent), (BackupOutcome::Done, other.snapshot));
+    assert_eq!((back.tree, back.changes.added), (first.tree, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
