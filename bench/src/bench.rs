@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::failure::{Failure, Outcome, Tried};
 use crate::machine::{self, Machine};
 use crate::measure::{Stopwatch, shown};
-use crate::peers::{Peer, Place, Repository, Step, version_of};
+use crate::peers::{LOCAL, Peer, Place, Repository, Step, version_of};
 use crate::results::{Campaign, Key, Medium, Sample};
 use crate::store::{Bucket, Store};
 use crate::walk::{Kind, stored_bytes, walk};
@@ -62,7 +62,7 @@ impl Bench {
         }
         let found = walk(source)?;
         let mut versions = std::collections::BTreeMap::new();
-        for peer in peers {
+        for peer in peers.iter().filter(|peer| peer.name() != LOCAL) {
             versions.insert(peer.name().to_owned(), version_of(*peer)?);
         }
         if let Some(version) = versions.get_mut("ghostsync") {
