@@ -18,7 +18,7 @@ finish() {
 trap finish EXIT
 
 port=$((20000 + RANDOM % 10000))
-pod=(env GHOSTSYNC_REPO="$work/repository" GHOSTSYNC_PATH="$work/data" GHOSTSYNC_STATE_DIR="$work/run"
+pod=(env -u GHOSTSYNC_TOOLS GHOSTSYNC_REPO="$work/repository" GHOSTSYNC_PATH="$work/data" GHOSTSYNC_STATE_DIR="$work/run"
   GHOSTSYNC_OWNER=pod GHOSTSYNC_TERMINATION_LOG="$work/words" "$programs/ghostsync-k8s")
 mkdir "$work/data" "$work/run"
 id=$("$programs/ghostsync" init --repo "$work/repository" --skip-probe 2>&1 | grep -oE '[0-9a-f]{32}' | head -1)
