@@ -225,3 +225,32 @@ impl Iterator for Looking {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::NoObserver;
+
+    #[test]
+    fn a_walk_that_ends_without_saying_so_is_an_error_and_not_the_end_of_the_tree() {
+        for end in [None, Some(true)] {
+            let (sender, receiver) = sync_channel(1);
+            let seen = Seen::Excluded { path: TreePath::parse("a").expect("a path") };
+            sender.send(Batch { items: vec![Ok(seen)], end }).expect("is sent");
+            drop(sender);
+            let mut walking = Walking {
+                snapshot: None,
+                batches: Some(receiver),
+                batch: Vec::new().into_iter(),
+                has_met_all_known: false,
+                entries: 0,
+                thread: None,
+                interrupt: Interrupt::default(),
+                observer: Arc::new(NoObserver),
+            };
+            let found: Vec<bool> = walking.by_ref().map(|item| item.is_ok()).collect();
+            let expected = if end.is_some() { vec![true] } else { vec![true, false] };
+            assert_eq!((found, walking.has_met_all_known()), (expected, end.is_some()));
+        }
+    }
+}
